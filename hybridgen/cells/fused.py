@@ -1,0 +1,71 @@
+"""The fused way: the framework's own kernels, where they are exact for the call.
+
+A cell offers it by a method ``fused_weights() -> (mode, weights) | None``: the name of torch's function
+(``"lstm"``, ``"gru"``, ``"rnn_tanh"``, ``"rnn_relu"``) and its flat weights, or None where the cell's options
+leave torch's mathematics.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+if TYPE_CHECKING:
+    from hybridgen.cells.base import Cell
+    from hybridgen.cells.through_time import Call
+
+
+def offered(cell: "Cell") -> bool:
+    """Whether torch has a kernel of this cell's mathematics."""
+    weights = getattr(cell, "fused_weights", None)
+    return weights is not None and weights() is not None
+
+
+def has_onednn_kernel(cell: "Cell", inputs: Tensor) -> bool:
+    """Whether the CPU kernel is oneDNN's: the LSTM without projection, in float32."""
+    mode, weights = cell.fused_weights()
+    dtypes = {inputs.dtype, *(w.dtype for w in weights)}
+    return mode == "lstm" and len(weights) == 4 and dtypes == {torch.float32} and torch.backends.mkldnn.enabled
+
+
+def refusal(call: "Call") -> str | None:
+    """Why the kernel cannot serve a call, or None when it can."""
+    if call.resets is not None:
+        return "it knows no resets inside a sequence"
+    if call.noise.read is not None or call.noise.update:
+        return "it knows neither zoneout nor dropout on the state"
+    if getattr(call.cell, "projection_size", 0) and call.inputs.device.type == "cpu":
+        return "on a CPU torch runs the projected LSTM by a slow loop of its own"
+    if call.return_states and len(call.state) > 1:
+        return "it returns no cell states but the last"
+    return None
+
+
+def run(call: "Call") -> tuple[Tensor, Any, Any]:
+    """Walk a call; the contract of :func:`through_time.walk`'s ways."""
+    cell = call.cell
+    mode, weights = cell.fused_weights()
+    function = getattr(torch, mode)
+    hidden = tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
+    initial = hidden if mode == "lstm" else hidden[0]
+    # has_biases, num_layers, dropout, train, bidirectional
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False)
+    if call.lengths is None:
+        outputs, *last = function(call.inputs, initial, weights, *options, True)
+    else:
+        # A packed sequence must not hold empty rows: they are run over one element and put back afterwards.
+        counts = call.lengths.clamp(min=1).cpu()
+        packed = pack_padded_sequence(call.inputs, counts, batch_first=True, enforce_sorted=False)
+        order = packed.sorted_indices
+        initial = tuple(h.index_select(1, order) for h in hidden)
+        initial = initial if mode == "lstm" else initial[0]
+        data, *last = function(packed.data, packed.batch_sizes, initial, weights, *options)
+        packed = PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
+        outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=call.inputs.shape[1])
+        last = [h.index_select(1, packed.unsorted_indices) for h in last]
+    state = cell.State(*(h.squeeze(0) for h in last))
+    if call.lengths is not None:
+        empty = (call.lengths == 0).unsqueeze(-1)
+        state = cell.State(*(torch.where(empty, s, n) for n, s in zip(state, call.state, strict=True)))
+    return outputs, state, cell.State(outputs) if call.return_states else None

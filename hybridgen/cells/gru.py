@@ -1,0 +1,209 @@
+"""The gated recurrent unit, with its reset gate in either place.
+
+    r, z = sigmoid(W x[t] + U h[t-1] + b)
+    n    = tanh(W_n x[t] + b_n + r * (U_n h[t-1] + b_hn))      reset after the product (cuDNN, torch)
+    n    = tanh(W_n x[t] + b_n + U_n (r * h[t-1]))             reset before it (the paper)
+    h[t] = (1 - z) * n + z * h[t-1]
+
+Cho et al. 2014, arXiv:1406.1078 (its first version puts the reset after).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.cells.base import Cell, Hidden
+from hybridgen.cells.handwritten import Kernel
+from hybridgen.cells.initialise import initialise_
+from hybridgen.cells.matmul import (
+    add_product_,
+    input_gradients,
+    input_product,
+    linear,
+    product,
+    weight_gradient,
+)
+from hybridgen.cells.pointwise import sigmoid_slope, tanh_from_sigmoid_, tanh_slope, tanh_to
+
+
+class GRU(Cell):
+    """The gated recurrent unit, with the weights and gate order (r, z, n) of ``torch.nn.GRU``.
+
+    Args:
+        input_size: width I of an input element.
+        hidden_size: width H of the state.
+        bias: learn a bias for every gate, and one inside the reset gate's product (reset after only).
+        reset: ``"after"`` or ``"before"`` the candidate's recurrent product; "after" is torch's and the faster.
+    """
+
+    recurrent_weights = ("weight_hh",)
+    variants = ({}, {"bias": False}, {"reset": "before"}, {"reset": "before", "bias": False})
+
+    def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True, reset: str = "after") -> None:
+        super().__init__(input_size, hidden_size)
+        if reset not in ("after", "before"):
+            raise ValueError(f"reset is {reset!r}: choose 'after' (as torch.nn.GRU) or 'before' (as the paper)")
+        self.reset = reset
+        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
+        self.bias = nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
+        self.bias_hn = nn.Parameter(torch.empty(hidden_size)) if bias and reset == "after" else None
+        self.reset_parameters()
+
+    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
+        initialise_(self, scheme, gates=3)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The hand-written mathematics; see :mod:`~hybridgen.cells.handwritten`."""
+        return _RESET_AFTER if self.reset == "after" else _RESET_BEFORE
+
+    def project(self, inputs: Tensor) -> Tensor:
+        return linear(inputs, self.weight_ih, self.bias)
+
+    def advance(self, projected: Tensor, state: Hidden, read: Tensor) -> Hidden:
+        hidden = self.hidden_size
+        if self.reset == "after":
+            recurrent = linear(read, self.weight_hh)  # (B, 3H)
+            r, z = torch.sigmoid(projected[:, : 2 * hidden] + recurrent[:, : 2 * hidden]).chunk(2, -1)
+            inner = recurrent[:, 2 * hidden :]
+            inner = inner if self.bias_hn is None else inner + self.bias_hn
+            n = torch.tanh(projected[:, 2 * hidden :] + r * inner)
+        else:
+            of_gates = linear(read, self.weight_hh[: 2 * hidden])
+            r, z = torch.sigmoid(projected[:, : 2 * hidden] + of_gates).chunk(2, -1)
+            n = torch.tanh(projected[:, 2 * hidden :] + linear(r * read, self.weight_hh[2 * hidden :]))
+        return Hidden(torch.lerp(n, state.h, z))
+
+    def fused_weights(self) -> tuple[str, list[Tensor]] | None:
+        """torch's function and weights; see :mod:`~hybridgen.cells.fused`."""
+        if self.reset == "before":
+            return None
+        zeros = self.weight_ih.new_zeros(3 * self.hidden_size)
+        if self.bias is None:
+            return "gru", [self.weight_ih, self.weight_hh, zeros, zeros]
+        recurrent_bias = torch.cat([zeros[: 2 * self.hidden_size], self.bias_hn])
+        return "gru", [self.weight_ih, self.weight_hh, self.bias, recurrent_bias]
+
+
+def _forward_after(
+    inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, bias_hn: Tensor | None
+) -> Any:
+    hidden = weight_hh.shape[1]
+    gates = input_product(inputs, weight_ih, bias)  # (T, B, 3H)
+    recurrent = weight_hh.t().contiguous()  # (H, 3H)
+    # As for the LSTM, tanh(n) is taken as 2 sigmoid(2n) - 1.
+    gates[..., 2 * hidden :] *= 2
+    recurrent[:, 2 * hidden :] *= 2
+    inner_bias = None if bias_hn is None else torch.cat([bias_hn.new_zeros(2 * hidden), bias_hn * 2])
+    inner = gates.new_empty(*gates.shape[:2], hidden)  # twice U_n h + b_hn
+    r, _, n = (gate.unbind(0) for gate in gates.chunk(3, -1))
+    z, rz, inners = (x.unbind(0) for x in (gates[..., hidden : 2 * hidden], gates[..., : 2 * hidden], inner))
+
+    def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
+        of_h = product(read, recurrent, inner_bias)
+        rz[t].add_(of_h[:, : 2 * hidden]).sigmoid_()
+        inners[t].copy_(of_h[:, 2 * hidden :])
+        tanh_from_sigmoid_(n[t].addcmul_(r[t], inners[t]).sigmoid_())
+        torch.lerp(n[t], previous[0], z[t], out=new[0])
+
+    return step, (gates, inner)
+
+
+def _backward_after(
+    saved: tuple[Tensor, ...],
+    inputs: Tensor,
+    previous: tuple[Tensor, ...],
+    reads: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None,
+    bias_hn: Tensor | None,
+) -> Any:
+    gates, inner = saved
+    hidden = inner.shape[-1]
+    r, z, n = gates.chunk(3, -1)
+    slope_n = tanh_slope(1 - z, n, out=torch.empty_like(inner))  # d h / d (n before tanh)
+    slopes = torch.empty_like(gates)  # of what the recurrent product adds to r, z and, inside the reset gate, n
+    slope_r, slope_z, slope_inner = slopes.chunk(3, -1)
+    sigmoid_slope(slope_n * inner * 0.5, r, out=slope_r)
+    sigmoid_slope(previous[0] - n, z, out=slope_z)
+    torch.mul(slope_n, r, out=slope_inner)
+    per_step, of_n, zs = slopes.unbind(0), slope_n.unbind(0), z.unbind(0)
+    by_gate = slopes.unflatten(-1, (3, hidden)).unbind(0)  # (B, 3, H)
+
+    def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        (grad_h,) = grads
+        of_n[t].mul_(grad_h)
+        by_gate[t].mul_(grad_h.unsqueeze(1))
+        return product(per_step[t], weight_hh), [grad_h.mul_(zs[t])]
+
+    def finish() -> tuple[Tensor | None, ...]:
+        grad_gates = torch.cat([slopes[..., : 2 * hidden], slope_n], -1)
+        grad_inputs, grad_ih, grad_bias = input_gradients(grad_gates, inputs, weight_ih, bias)
+        grad_inner = None if bias_hn is None else slopes[..., 2 * hidden :].sum((0, 1))
+        return grad_inputs, grad_ih, weight_gradient(reads, slopes), grad_bias, grad_inner
+
+    return step, finish
+
+
+def _forward_before(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None) -> Any:
+    hidden = weight_hh.shape[1]
+    gates = input_product(inputs, weight_ih, bias)  # (T, B, 3H)
+    of_gates, of_n = (w.t().contiguous() for w in weight_hh.split([2 * hidden, hidden]))
+    reset_read = gates.new_empty(*gates.shape[:2], hidden)  # r * h
+    r, z, n = (gate.unbind(0) for gate in gates.chunk(3, -1))
+    rz, reset_reads = gates[..., : 2 * hidden].unbind(0), reset_read.unbind(0)
+
+    def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
+        add_product_(rz[t], read, of_gates).sigmoid_()
+        torch.mul(r[t], read, out=reset_reads[t])
+        add_product_(n[t], reset_reads[t], of_n)
+        torch.lerp(tanh_to(n[t], n[t]), previous[0], z[t], out=new[0])
+
+    return step, (gates, reset_read)
+
+
+def _backward_before(
+    saved: tuple[Tensor, ...],
+    inputs: Tensor,
+    previous: tuple[Tensor, ...],
+    reads: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None,
+) -> Any:
+    gates, reset_read = saved
+    hidden = reset_read.shape[-1]
+    r, z, n = gates.chunk(3, -1)
+    weight_gates, weight_n = weight_hh.split([2 * hidden, hidden])
+    slopes = torch.empty_like(gates)
+    slope_r, slope_z, slope_n = slopes.chunk(3, -1)
+    sigmoid_slope(reads, r, out=slope_r)
+    sigmoid_slope(previous[0] - n, z, out=slope_z)
+    tanh_slope(1 - z, n, out=slope_n)
+    rs, zs, of_r = r.unbind(0), z.unbind(0), slope_r.unbind(0)
+    of_gates, of_n = slopes[..., : 2 * hidden].unbind(0), slope_n.unbind(0)
+    of_zn = slopes.unflatten(-1, (3, hidden))[:, :, 1:].unbind(0)  # (B, 2, H)
+
+    def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        (grad_h,) = grads
+        of_zn[t].mul_(grad_h.unsqueeze(1))
+        grad_reset_read = product(of_n[t].contiguous(), weight_n)
+        of_r[t].mul_(grad_reset_read)
+        grad_read = product(of_gates[t].contiguous(), weight_gates).addcmul_(grad_reset_read, rs[t])
+        return grad_read, [grad_h.mul_(zs[t])]
+
+    def finish() -> tuple[Tensor | None, ...]:
+        grad_inputs, grad_ih, grad_bias = input_gradients(slopes, inputs, weight_ih, bias)
+        grad_gates = weight_gradient(reads, slopes[..., : 2 * hidden])
+        grad_n = weight_gradient(reset_read, slopes[..., 2 * hidden :])
+        return grad_inputs, grad_ih, torch.cat([grad_gates, grad_n]), grad_bias
+
+    return step, finish
+
+
+_RESET_AFTER = Kernel(("weight_ih", "weight_hh", "bias", "bias_hn"), _forward_after, _backward_after)
+_RESET_BEFORE = Kernel(("weight_ih", "weight_hh", "bias"), _forward_before, _backward_before)

@@ -1,0 +1,50 @@
+"""The LSTM reduced to what can be computed for all steps at once.
+
+    f, i = sigmoid(W x[t] + b),   n = W_n x[t] + b_n
+    h[t] = f / (f + i) * h[t-1] + i / (f + i) * n
+
+Feng et al. 2024, arXiv:2410.01201 (the length-independent form).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.cells.base import Cell
+from hybridgen.cells.initialise import initialise_, set_forget_bias_
+from hybridgen.cells.matmul import linear
+
+
+class MinLSTM(Cell):
+    """The minimal LSTM; gate order (f, i, n).
+
+    Args:
+        input_size: width I of an input element.
+        hidden_size: width H of the state.
+        bias: learn a bias for gates and candidate.
+        forget_bias: what the forget gate's bias starts at.
+    """
+
+    linear_in_time = True
+    variants = ({}, {"bias": False})
+
+    def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 1.0) -> None:
+        super().__init__(input_size, hidden_size)
+        self.forget_bias = forget_bias
+        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
+        self.bias = nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
+        initialise_(self, scheme, gates=3)
+        set_forget_bias_(self, 0)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        return linear(inputs, self.weight_ih, self.bias)
+
+    def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        f, i, n = projected.chunk(3, -1)
+        f, i = torch.sigmoid(f), torch.sigmoid(i)
+        # The tiny number keeps the share defined where both gates are closed to nothing: nothing is written.
+        write = i / (f + i + torch.finfo(i.dtype).tiny)
+        return 1 - write, write * n

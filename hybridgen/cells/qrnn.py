@@ -1,0 +1,107 @@
+"""The quasi-recurrent network: gates from a short convolution over time, then elementwise pooling.
+
+    z, f, o[, i] = tanh, sigmoid, ... (sum over j < k of W_j x[t-j] + b)
+    c[t] = f * c[t-1] + (1 - f) * z        (pooling "f", "fo");   f * c[t-1] + i * z    ("ifo")
+    h[t] = c[t] ("f"),   o * c[t] ("fo", "ifo")
+
+Bradbury et al. 2017, arXiv:1611.01576.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.cells.base import Cell
+from hybridgen.cells.initialise import initialise_
+from hybridgen.cells.matmul import linear
+
+
+class MemoryAndWindow(NamedTuple):
+    """State of a QRNN."""
+
+    c: Tensor  # (B, H)
+    window: Tensor  # (B, (k - 1) * I), the previous inputs, newest first
+
+
+class QRNN(Cell):
+    """The quasi-recurrent network; gate order (z, f, o, i).
+
+    Args:
+        input_size: width I of an input element.
+        hidden_size: width H of the state.
+        window: number k of inputs that the gates see, the present one included.
+        pooling: ``"f"``, ``"fo"`` or ``"ifo"``: which gates there are.
+        bias: learn a bias for every gate.
+    """
+
+    State = MemoryAndWindow
+    hidden_component = None
+    memory_component = "c"
+    linear_in_time = True
+    reads_previous_inputs = True
+    learnable_components = ("c",)  # the inputs before the first are zeros
+    variants = ({}, {"window": 3, "pooling": "ifo", "bias": False}, {"window": 1, "pooling": "f"})
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, window: int = 2, pooling: str = "fo", bias: bool = True
+    ) -> None:
+        super().__init__(input_size, hidden_size)
+        if window < 1:
+            raise ValueError(f"window is {window}: the gates see at least the present input, 1")
+        if pooling not in ("f", "fo", "ifo"):
+            raise ValueError(f"pooling is {pooling!r}: choose 'f', 'fo' or 'ifo'")
+        self.window = window
+        self.pooling = pooling
+        self.gates = 1 + len(pooling)
+        # Columns: the present input, then the previous ones, newest first.
+        self.weight_ih = nn.Parameter(torch.empty(self.gates * hidden_size, window * input_size))
+        self.bias = nn.Parameter(torch.empty(self.gates * hidden_size)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
+        initialise_(self, scheme, gates=self.gates)
+
+    def state_widths(self) -> dict[str, int]:
+        return {"c": self.hidden_size, "window": (self.window - 1) * self.input_size}
+
+    def project_step(self, input: Tensor, state: MemoryAndWindow) -> tuple[Tensor, Tensor]:
+        seen = torch.cat([input, state.window.to(input.dtype)], -1)  # (B, k * I)
+        return self._gates(seen), seen[:, : (self.window - 1) * self.input_size]
+
+    def project_sequence(self, inputs: Tensor, state: MemoryAndWindow, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+        before = state.window.to(inputs.dtype).unflatten(-1, (self.window - 1, self.input_size)).flip(1)
+        padded = torch.cat([before, inputs], 1)  # (B, k - 1 + T, I), oldest first
+        time = inputs.shape[1]
+        shifted = [padded[:, self.window - 1 - j : self.window - 1 - j + time] for j in range(self.window)]
+        if resets is not None:
+            # An element is seen only from inside its own segment; what came before the call is segment 0.
+            segment = torch.cat([resets.new_zeros(before.shape[:2]), resets], 1).cumsum(1)
+            now = segment[:, self.window - 1 :]
+            for j in range(1, self.window):
+                same = segment[:, self.window - 1 - j : self.window - 1 - j + time] == now
+                shifted[j] = shifted[j] * same.unsqueeze(-1)
+        seen = torch.cat(shifted, -1)  # (B, T, k * I)
+        return self._gates(seen), seen[..., : (self.window - 1) * self.input_size]
+
+    def states_of_sequence(self, projected: tuple[Tensor, Tensor], values: Tensor) -> MemoryAndWindow:
+        return MemoryAndWindow(values, projected[1])
+
+    def advance(self, projected: tuple[Tensor, Tensor], state: MemoryAndWindow, read: Tensor) -> MemoryAndWindow:
+        gain, addition = self.coefficients(projected)
+        return MemoryAndWindow(gain * state.c + addition, projected[1])
+
+    def coefficients(self, projected: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        z, f, *others = projected[0].chunk(self.gates, -1)
+        f = torch.sigmoid(f)
+        write = torch.sigmoid(others[1]) if self.pooling == "ifo" else 1 - f
+        return f, write * torch.tanh(z)
+
+    def emit(self, projected: tuple[Tensor, Tensor], state: MemoryAndWindow) -> Tensor:
+        if self.pooling == "f":
+            return state.c
+        return torch.sigmoid(projected[0].chunk(self.gates, -1)[2]) * state.c
+
+    def _gates(self, seen: Tensor) -> Tensor:
+        return linear(seen, self.weight_ih, self.bias)

@@ -1,0 +1,268 @@
+"""How time is walked: the one place that decides, and the plain loop everything is tested against.
+
+A sequence can be walked in up to four ways; :func:`ways` lists those of a cell, :func:`choose` is the rule:
+
+``fused``
+    The framework's kernel (oneDNN, cuDNN). Exact for plain ``lstm``, ``gru`` and ``rnn`` only: no resets,
+    no zoneout, no dropout on the state.
+``handwritten``
+    One autograd function (:mod:`~hybridgen.cells.handwritten`) with the cell's own forward and backward
+    mathematics: input product hoisted out of the loop, gates saved, every weight gradient one product at the
+    end. Serves lengths, resets, zoneout and state dropout.
+``parallel``
+    For recurrences that are linear in their state: all gates at once, then an elementwise recurrence
+    (:mod:`~hybridgen.cells.recurrence`) or, for ``mlstm``, products over chunks.
+``loop``
+    Plain autograd operations, one step after the other. Serves everything, slowest, and is what
+    ``torch.compile`` and ``torch.export`` trace.
+
+All can be differentiated twice. ``handwritten`` does it by re-running the loop when ``backward`` is called with
+``create_graph=True``; the fused kernels of a GPU cannot, so a gradient penalty (WGAN-GP, R1) on a GPU is taken
+inside :func:`double_backward`, where they are not chosen.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from hybridgen.cells import fused, handwritten, matmul, recurrence
+from hybridgen.cells.noise import Noise
+
+if TYPE_CHECKING:
+    from hybridgen.cells.base import Cell
+
+_TWICE: ContextVar[bool] = ContextVar("differentiate_twice", default=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One sequence call of a cell, its arguments checked. See :meth:`Cell.forward`."""
+
+    cell: "Cell"
+    inputs: Tensor  # (B, T, I)
+    state: Any  # NamedTuple of (B, width)
+    lengths: Tensor | None  # (B,)
+    resets: Tensor | None  # (B, T) bool
+    noise: Noise
+    return_states: bool
+    fresh: Any = None  # the state that resets start from; made where there are resets
+
+    @property
+    def valid(self) -> Tensor | None:
+        """``(B, T)`` bool, true inside each row's length."""
+        if self.lengths is None:
+            return None
+        return torch.arange(self.inputs.shape[1], device=self.inputs.device) < self.lengths[:, None]
+
+
+@contextlib.contextmanager
+def double_backward() -> Iterator[None]:
+    """Choose only ways whose gradient can itself be differentiated, on every device.
+
+    Needed on a GPU, around the forward pass whose gradient will be penalised; harmless elsewhere.
+    """
+    token = _TWICE.set(True)
+    try:
+        yield
+    finally:
+        _TWICE.reset(token)
+
+
+def ways(cell: "Cell") -> tuple[str, ...]:
+    """The ways this cell can be walked, the slow reference last."""
+    own = []
+    if fused.offered(cell):
+        own.append("fused")
+    if handwritten.offered(cell):
+        own.append("handwritten")
+    if cell.linear_in_time or hasattr(cell, "parallel"):
+        own.append("parallel")
+    return (*own, "loop")
+
+
+def choose(call: Call) -> str:
+    """The way a call is walked when none is asked for.
+
+    In this order: the loop under ``torch.compile``; ``parallel`` where the cell has it; ``fused`` where it is
+    exact for the call and the fastest on the device; ``handwritten``; the loop.
+    """
+    cell, available = call.cell, ways(call.cell)
+    if torch.compiler.is_compiling():
+        return "loop"
+    if "parallel" in available:
+        return "parallel"
+    on_gpu = call.inputs.device.type == "cuda"
+    if "fused" in available and fused.refusal(call) is None:
+        # On a CPU only the LSTM has a fused kernel (oneDNN, float32, and it does not know lengths);
+        # torch's own GRU and RNN are loops that the handwritten way beats.
+        on_cpu = not on_gpu and fused.has_onednn_kernel(cell, call.inputs) and call.lengths is None
+        if on_cpu or (on_gpu and not _TWICE.get()):
+            return "fused"
+    return "handwritten" if "handwritten" in available else "loop"
+
+
+def walk(call: Call, way: str | None = None) -> tuple[Tensor, Any] | tuple[Tensor, Any, Any]:
+    """Run a call; see :meth:`Cell.forward` for arguments and results."""
+    cell = call.cell
+    way = _checked_way(call, way)
+    if call.inputs.shape[1] == 0:
+        return _nothing(call)
+    valid = call.valid
+    if valid is not None:
+        # What stands past a row's end may be anything, NaN included, and must reach neither sums nor gradients.
+        inputs = call.inputs.masked_fill(~valid.unsqueeze(-1), 0.0)
+        call = replace(call, inputs=inputs, resets=None if call.resets is None else call.resets & valid)
+    if call.resets is not None:
+        call = replace(call, fresh=cell.initial_state(call.inputs.shape[0], device=call.inputs.device))
+    if way == "parallel" and hasattr(cell, "parallel"):
+        run = cell.parallel
+    else:
+        run = {"fused": fused.run, "handwritten": handwritten.run, "parallel": _parallel, "loop": loop}[way]
+    outputs, last, states = run(call)
+    if valid is not None:
+        outputs = outputs.masked_fill(~valid.unsqueeze(-1), 0.0)
+        if states is not None:
+            frozen = (torch.where(valid.unsqueeze(-1), s, e.unsqueeze(1)) for s, e in zip(states, last, strict=True))
+            states = cell.State(*frozen)
+    return (outputs, last, states) if call.return_states else (outputs, last)
+
+
+def one_step(cell: "Cell", input: Tensor, state: Any, noise: Noise) -> tuple[Tensor, Any]:
+    """One element ``(B, I)``; see :meth:`Cell.step`."""
+    projected = in_state_type(cell.project_step(input, state), state)
+    return _advance(cell, projected, state, noise)
+
+
+def in_state_type(projected: Any, state: Any) -> Any:
+    """What the inputs were projected to, in the type of the state: autocast may have made it bfloat16."""
+    return pytree.tree_map(lambda x: x.to(state[0].dtype), projected)
+
+
+def without_autocast(like: Tensor) -> contextlib.AbstractContextManager:
+    """The recurrence accumulates in the type of its state; only products of the inputs are cast down."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+
+
+def _advance(cell: "Cell", projected: Any, state: Any, noise: Noise) -> tuple[Tensor, Any]:
+    """One step of a cell and of what regularisation adds to it: the output and the new state."""
+    with without_autocast(state[0]):
+        read = state[0] if noise.read is None else state[0] * noise.read
+        new = _blend(cell.advance(projected, state, read), state, noise)
+        return cell.emit(projected, new), new
+
+
+def select_last(states: Any, lengths: Tensor | None, initial: Any) -> Any:
+    """The state at each row's end, from all states ``(B, T, width)``; the initial one for empty rows."""
+    if lengths is None:
+        return type(states)(*(s[:, -1] for s in states))
+    rows = torch.arange(lengths.shape[0], device=lengths.device)
+    ends = (lengths - 1).clamp(min=0)
+    empty = (lengths == 0).unsqueeze(-1)
+    return type(states)(*(torch.where(empty, i, s[rows, ends]) for s, i in zip(states, initial, strict=True)))
+
+
+def _blend(new: Any, old: Any, noise: Noise) -> Any:
+    """Zoneout: take only part of the new state."""
+    if not noise.update:
+        return new
+    return new._replace(**{n: torch.lerp(getattr(old, n), getattr(new, n), m) for n, m in noise.update.items()})
+
+
+def loop(call: Call) -> tuple[Tensor, Any, Any]:
+    """The reference: one step after the other in plain autograd operations."""
+    if torch.compiler.is_compiling():
+        return _loop(call)
+    with matmul.weight_gradients_at_the_end():
+        return _loop(call)
+
+
+def _loop(call: Call) -> tuple[Tensor, Any, Any]:
+    cell, state, noise = call.cell, call.state, call.noise
+    time = call.inputs.shape[1]
+    # unbind, never inputs[:, t]: under autograd each such slice's backward allocates the whole tensor again.
+    if cell.reads_previous_inputs:
+        elements: list[Any] = list(call.inputs.unbind(1))
+    else:
+        projected = in_state_type(cell.project(call.inputs), state)
+        leaves, spec = pytree.tree_flatten(projected)
+        columns = zip(*(leaf.unbind(1) for leaf in leaves), strict=True)
+        elements = [pytree.tree_unflatten(list(column), spec) for column in columns]
+    resets = None if call.resets is None else call.resets.unsqueeze(-1).unbind(1)
+    valid = None if call.lengths is None else call.valid.unsqueeze(-1).unbind(1)
+    outputs, states = [], []
+    for t in range(time):
+        if resets is not None:
+            state = cell.State(*(torch.where(resets[t], f, s) for f, s in zip(call.fresh, state, strict=True)))
+        element = elements[t]
+        if cell.reads_previous_inputs:
+            element = in_state_type(cell.project_step(element, state), state)
+        output, new = _advance(cell, element, state, noise.at(t))
+        outputs.append(output)
+        if valid is not None:
+            new = cell.State(*(torch.where(valid[t], n, s) for n, s in zip(new, state, strict=True)))
+        state = new
+        if call.return_states:
+            states.append(state)
+    everything = cell.State(*(torch.stack(s, 1) for s in zip(*states, strict=True))) if call.return_states else None
+    return torch.stack(outputs, 1), state, everything
+
+
+class _Loop(nn.Module):
+    def __init__(self, cell: "Cell") -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, call: Call) -> tuple[Tensor, Any, Any]:
+        return loop(call)
+
+
+def loop_with_weights(call: Call, weights: dict[str, Tensor]) -> tuple[Tensor, Any, Any]:
+    """The loop with some of the cell's parameters replaced by other tensors."""
+    named = {f"cell.{name}": weight for name, weight in weights.items()}
+    return torch.func.functional_call(_Loop(call.cell), named, (call,))
+
+
+def _parallel(call: Call) -> tuple[Tensor, Any, Any]:
+    """Cells that are linear in time: gates for all steps at once, then the elementwise recurrence."""
+    cell, noise = call.cell, call.noise
+    projected = in_state_type(cell.project_sequence(call.inputs, call.state, call.resets), call.state)
+    with without_autocast(call.inputs):
+        gain, addition = cell.coefficients(projected)  # (B, T, H) each
+        name = cell.State._fields[0]
+        if noise.update and name in noise.update:
+            # m * (a s + b) + (1 - m) * s is linear in s again.
+            taken = noise.update[name]
+            gain, addition = 1 - taken + taken * gain, taken * addition
+        if call.resets is not None:
+            resets = call.resets.unsqueeze(-1)
+            addition = torch.where(resets, addition + gain * call.fresh[0].unsqueeze(1), addition)
+            gain = gain.masked_fill(resets, 0.0)
+        values = recurrence.linear_recurrence(gain, addition, call.state[0])  # (B, T, H)
+        states = cell.states_of_sequence(projected, values)
+        return cell.emit(projected, states), select_last(states, call.lengths, call.state), states
+
+
+def _nothing(call: Call) -> tuple[Tensor, Any] | tuple[Tensor, Any, Any]:
+    """A sequence of no elements: no outputs, the state as it was."""
+    batch_size = call.inputs.shape[0]
+    outputs = call.inputs.new_zeros(batch_size, 0, call.cell.output_size)
+    states = call.cell.State(*(s.new_zeros(batch_size, 0, s.shape[1]) for s in call.state))
+    return (outputs, call.state, states) if call.return_states else (outputs, call.state)
+
+
+def _checked_way(call: Call, way: str | None) -> str:
+    if way is None:
+        return choose(call)
+    available = ways(call.cell)
+    if way not in available:
+        raise ValueError(f"{type(call.cell).__name__} cannot be walked by {way!r}; it has {', '.join(available)}")
+    if way == "fused" and (reason := fused.refusal(call)):
+        raise ValueError(f"the fused kernel does not serve this call: {reason}; use 'handwritten' or 'loop'")
+    return way
