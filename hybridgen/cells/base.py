@@ -14,6 +14,7 @@ steps at once) and :meth:`Cell.advance` (one step), or, for a recurrence that is
 :mod:`hybridgen.cells.through_time` alone.
 """
 
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -227,10 +228,19 @@ class Cell(nn.Module):
         """The sizes, as ``print(module)`` shows them."""
         return f"{self.input_size}, {self.hidden_size}"
 
+    @functools.cached_property
+    def _widths(self) -> tuple[int, ...]:
+        return tuple(self.state_widths().values())
+
     def _checked_state(self, state: Any, inputs: Tensor) -> Any:
         if state is None:
             # Under autocast the inputs may be bfloat16; the state stays in the type of the parameters.
             return self.initial_state(inputs.shape[0], device=inputs.device)
+        rows = inputs.shape[0]
+        if type(state) is self.State and all(
+            s.shape == (rows, width) for s, width in zip(state, self._widths, strict=True)
+        ):
+            return state
         if not isinstance(state, tuple) or len(state) != len(self.State._fields):
             raise ValueError(
                 f"the state of {type(self).__name__} is {self.State.__name__}{self.State._fields} "
@@ -239,10 +249,8 @@ class Cell(nn.Module):
         state = self.State(*state)
         for name, width in self.state_widths().items():
             shape = tuple(getattr(state, name).shape)
-            if shape != (inputs.shape[0], width):
-                raise ValueError(
-                    f"state component {name!r} must have shape ({inputs.shape[0]}, {width}) but has {shape}"
-                )
+            if shape != (rows, width):
+                raise ValueError(f"state component {name!r} must have shape ({rows}, {width}) but has {shape}")
         return state
 
 

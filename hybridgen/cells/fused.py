@@ -51,6 +51,8 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
     initial = hidden if mode == "lstm" else hidden[0]
     # has_biases, num_layers, dropout, train, bidirectional
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)
+    if call.lengths is not None and has_onednn_kernel(cell, call.inputs):
+        return _frozen_past_the_end(call, weights, options)
     if call.lengths is None:
         outputs, *last = function(call.inputs, initial, weights, *options, True)
     else:
@@ -69,3 +71,23 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
         empty = (call.lengths == 0).unsqueeze(-1)
         state = cell.State(*(torch.where(empty, s, n) for n, s in zip(state, call.state, strict=True)))
     return outputs, state, cell.State(outputs) if call.return_states else None
+
+
+def _frozen_past_the_end(call: "Call", weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
+    """oneDNN's LSTM with lengths, which it does not know: past a row's end one more input shuts the input gate
+    and opens the forget gate to exactly 0 and 1, so that c stays what it was; h is read off at the end."""
+    weight_ih, *rest = weights
+    hidden = call.cell.hidden_size
+    shut = weight_ih.new_zeros(4 * hidden, 1)
+    shut[:hidden], shut[hidden : 2 * hidden] = -_SATURATING, _SATURATING
+    padding = (~call.valid).unsqueeze(-1).to(call.inputs.dtype)  # (B, T, 1)
+    inputs, weights = torch.cat([call.inputs, padding], -1), [torch.cat([weight_ih, shut], 1), *rest]
+    initial = tuple(s.unsqueeze(0).contiguous() for s in call.state)
+    outputs, _, c = torch.lstm(inputs, initial, weights, *options, True)
+    rows, ends = torch.arange(outputs.shape[0], device=outputs.device), (call.lengths - 1).clamp(min=0)
+    h = torch.where((call.lengths == 0).unsqueeze(-1), call.state.h, outputs[rows, ends])
+    return outputs, call.cell.State(h, c.squeeze(0)), None
+
+
+#: A gate's input at which its sigmoid is exactly 0 or 1 in float32, whatever the other inputs say.
+_SATURATING = 1e6

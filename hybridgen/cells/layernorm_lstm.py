@@ -76,14 +76,13 @@ def layer_norm(value: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tenso
     return F.layer_norm(value, value.shape[-1:], gain, bias, EPSILON)
 
 
-def _statistics(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The normalised value and, for the backward pass, mean and inverse standard deviation ``(..., 1)``."""
-    return torch.native_layer_norm(value, value.shape[-1:], None, None, EPSILON)
-
-
-def _norm_gradient(grad: Tensor, value: Tensor, mean: Tensor, deviation: Tensor, gain: Tensor) -> Tensor:
-    shape, wanted = value.shape[-1:], [True, False, False]
-    return torch.ops.aten.native_layer_norm_backward(grad, value, shape, mean, deviation, gain, None, wanted)[0]
+def _norm_gradients(
+    grad: Tensor, value: Tensor, statistics: tuple[Tensor, ...], gain: Tensor, wanted: str
+) -> tuple[Tensor | None, ...]:
+    """Gradients of a normalisation, those wanted of ``value``, ``gain``, ``bias`` (first letters), else None."""
+    mask = [letter in wanted for letter in "vgb"]
+    # torch gives a bias gradient only where it is handed a bias; its value does not matter.
+    return torch.ops.aten.native_layer_norm_backward(grad, value, value.shape[-1:], *statistics, gain, gain, mask)
 
 
 def _forward(
@@ -98,7 +97,7 @@ def _forward(
 ) -> Any:
     hidden = weight_hh.shape[1]
     of_x = input_product(inputs, weight_ih, None)  # (T, B, 4H), before normalisation; so is of_h
-    gates = layer_norm(of_x, gain_ih, bias)
+    gates, *statistics_x = torch.native_layer_norm(of_x, of_x.shape[-1:], gain_ih, bias, EPSILON)
     of_h = torch.empty_like(gates)
     recurrent = weight_hh.t().contiguous()  # (H, 4H)
     # tanh(g) is taken as 2 sigmoid(2g) - 1, so that one call serves all four gates.
@@ -108,18 +107,28 @@ def _forward(
     gain[candidate] *= 2
     cells = gates.new_empty(*gates.shape[:2], hidden)
     tanh_c = torch.empty_like(cells)
+    # Mean and inverse standard deviation of the product with h, then of c, at every step.
+    statistics = gates.new_empty(4, *gates.shape[:2], 1)
     per_step, of_hs, cs, tanh_cs = (x.unbind(0) for x in (gates, of_h, cells, tanh_c))
+    means_h, deviations_h, means_c, deviations_c = (s.unbind(0) for s in statistics)
     i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+    wide, narrow = (4 * hidden,), (hidden,)
 
     def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
         h, c = new
         of_hs[t].copy_(product(read, recurrent))
-        per_step[t].add_(layer_norm(of_hs[t], gain)).sigmoid_()
+        normed, mean, deviation = torch.native_layer_norm(of_hs[t], wide, gain, None, EPSILON)
+        means_h[t].copy_(mean)
+        deviations_h[t].copy_(deviation)
+        per_step[t].add_(normed).sigmoid_()
         tanh_from_sigmoid_(g[t])
         c.copy_(torch.mul(f[t], previous[1], out=cs[t]).addcmul_(i[t], g[t]))
-        torch.mul(o[t], tanh_to(tanh_cs[t], layer_norm(c, gain_c, bias_c)), out=h)
+        normed, mean, deviation = torch.native_layer_norm(c, narrow, gain_c, bias_c, EPSILON)
+        means_c[t].copy_(mean)
+        deviations_c[t].copy_(deviation)
+        torch.mul(o[t], tanh_to(tanh_cs[t], normed), out=h)
 
-    return step, (gates, of_x, of_h, cells, tanh_c)
+    return step, (gates, of_x, of_h, cells, tanh_c, statistics, *statistics_x)
 
 
 def _backward(
@@ -135,7 +144,7 @@ def _backward(
     bias: Tensor | None,
     bias_c: Tensor | None,
 ) -> Any:
-    gates, of_x, of_h, cells, tanh_c = saved
+    gates, of_x, of_h, cells, tanh_c, statistics, *statistics_x = saved
     i, f, g, o = gates.chunk(4, -1)
     slopes = torch.empty_like(gates)
     slope_i, slope_f, slope_g, slope_o = slopes.chunk(4, -1)
@@ -144,34 +153,34 @@ def _backward(
     tanh_slope(i, g, out=slope_g)
     sigmoid_slope(tanh_c, o, out=slope_o)
     grad_normed = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c))  # becomes the gradient of LN(c)
-    normed_h, *statistics_h = _statistics(of_h)
-    normed_c, *statistics_c = _statistics(cells)
     grad_of_h = torch.empty_like(of_h)
     per_step, of_o, fs, of_normed = (x.unbind(0) for x in (slopes, slope_o, f, grad_normed))
     of_hs, cs, grad_of_hs = (x.unbind(0) for x in (of_h, cells, grad_of_h))
     of_ifg = slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)  # (B, 3, H)
-    norm_h, norm_c = (list(zip(*(s.unbind(0) for s in pair), strict=True)) for pair in (statistics_h, statistics_c))
+    of_each_h, of_each_c = (list(zip(*(s.unbind(0) for s in pair), strict=True)) for pair in statistics.chunk(2))
 
     def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
         grad_h, grad_c = grads
-        grad_c.add_(_norm_gradient(of_normed[t].mul_(grad_h), cs[t], *norm_c[t], gain_c))
+        grad_c.add_(_norm_gradients(of_normed[t].mul_(grad_h), cs[t], of_each_c[t], gain_c, "v")[0])
         of_o[t].mul_(grad_h)
         of_ifg[t].mul_(grad_c.unsqueeze(1))
-        grad_of_hs[t].copy_(_norm_gradient(per_step[t], of_hs[t], *norm_h[t], gain_hh))
+        grad_of_hs[t].copy_(_norm_gradients(per_step[t], of_hs[t], of_each_h[t], gain_hh, "v")[0])
         return product(grad_of_hs[t], weight_hh), [None, grad_c.mul_(fs[t])]
 
     def finish() -> tuple[Tensor | None, ...]:
-        normed_x, *statistics_x = _statistics(of_x)
-        grad_of_x = _norm_gradient(slopes, of_x, *statistics_x, gain_ih)
+        grad_of_x, grad_gain_ih, grad_bias = _norm_gradients(slopes, of_x, tuple(statistics_x), gain_ih, "vgb")
+        statistics_h, statistics_c = (tuple(pair) for pair in statistics.chunk(2))
+        _, grad_gain_hh, _ = _norm_gradients(slopes, of_h, statistics_h, gain_hh, "g")
+        _, grad_gain_c, grad_bias_c = _norm_gradients(grad_normed, cells, statistics_c, gain_c, "gb")
         return (
             product(grad_of_x.flatten(0, 1), weight_ih).unflatten(0, inputs.shape[:2]),
             weight_gradient(inputs, grad_of_x),
             weight_gradient(reads, grad_of_h),
-            (slopes * normed_x).sum((0, 1)),
-            (slopes * normed_h).sum((0, 1)),
-            (grad_normed * normed_c).sum((0, 1)),
-            None if bias is None else slopes.sum((0, 1)),
-            None if bias_c is None else grad_normed.sum((0, 1)),
+            grad_gain_ih,
+            grad_gain_hh,
+            grad_gain_c,
+            None if bias is None else grad_bias,
+            None if bias_c is None else grad_bias_c,
         )
 
     return step, finish

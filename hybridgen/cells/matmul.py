@@ -116,6 +116,8 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     deferral = _DEFERRAL.get()
     if deferral is not None and weight.requires_grad:
         outputs = deferral.multiply(inputs, weight)
+    elif inputs.numel() * weight.shape[0] < SMALLEST_ONEDNN_PRODUCT:
+        return F.linear(inputs, weight, bias)
     elif uses_onednn(rows := inputs.flatten(0, -2), weight.t()):
         outputs = _Product.apply(rows, weight.t()).unflatten(0, inputs.shape[:-1])
     else:

@@ -1,6 +1,7 @@
-"""Elementwise pieces of the hand-written kernels, in place or into buffers, without gradients."""
+"""Elementwise pieces of the cells; those of the hand-written kernels work in place or into buffers."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ def _scalar(value: float, dtype: torch.dtype) -> Tensor:
 def tanh_from_sigmoid_(value: Tensor) -> Tensor:
     """Turn ``sigmoid(2x)`` into ``tanh(x) = 2 sigmoid(2x) - 1`` in place.
 
-    On a CPU the vectorised sigmoid is 3 to 4 times faster than tanh; the error is one unit in the last place of 1.
+    On a CPU torch's sigmoid is 4 to 8 times faster than its tanh; the error is one unit in the last place of 1.
     """
     return torch.add(_scalar(-1.0, value.dtype), value, alpha=2, out=value)
 
@@ -23,6 +24,24 @@ def tanh_from_sigmoid_(value: Tensor) -> Tensor:
 def tanh_to(out: Tensor, value: Tensor) -> Tensor:
     """``tanh(value)`` into ``out``, by the sigmoid."""
     return tanh_from_sigmoid_(torch.mul(value, 2, out=out).sigmoid_())
+
+
+class _Tanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        result = tanh_from_sigmoid_(torch.mul(value, 2).sigmoid_())
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad, result)  # differentiable itself
+
+
+def tanh(value: Tensor) -> Tensor:
+    """The hyperbolic tangent under autograd, by the sigmoid; differentiable any number of times."""
+    return torch.tanh(value) if torch.compiler.is_compiling() else _Tanh.apply(value)
 
 
 def sigmoid_slope(factor: Tensor, activation: Tensor, out: Tensor) -> Tensor:

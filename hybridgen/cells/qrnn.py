@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import linear
+from hybridgen.cells.pointwise import tanh
 
 
 class MemoryAndWindow(NamedTuple):
@@ -96,7 +97,7 @@ class QRNN(Cell):
         z, f, *others = projected[0].chunk(self.gates, -1)
         f = torch.sigmoid(f)
         write = torch.sigmoid(others[1]) if self.pooling == "ifo" else 1 - f
-        return f, write * torch.tanh(z)
+        return f, write * tanh(z)
 
     def emit(self, projected: tuple[Tensor, Tensor], state: MemoryAndWindow) -> Tensor:
         if self.pooling == "f":

@@ -65,7 +65,9 @@ class _Loop(torch.autograd.Function):
         # With g[t] the whole gradient of s[t]: g[t] = grad[t] + gain[t+1] * g[t+1], the recurrence in reverse.
         gain, initial, values = ctx.saved_tensors
         last = grad[:, -1]
-        if torch.is_grad_enabled():
+        if gain.shape[1] == 1:
+            grads = grad
+        elif torch.is_grad_enabled():
             rest = _Loop.apply(gain[:, 1:].flip(1), grad[:, :-1].flip(1), last).flip(1)
             grads = torch.cat([rest, last.unsqueeze(1)], 1)
         else:

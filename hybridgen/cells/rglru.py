@@ -83,5 +83,7 @@ class RGLRU(Cell):
         u, gates = projected
         r, i = gates.chunk(2, -1)
         log_a = -SHARPNESS * F.softplus(self.decay) * r
-        # 1 - a^2 without cancellation; the root's slope is bounded where a reaches 1.
-        return torch.exp(log_a), torch.sqrt(-torch.expm1(2 * log_a).clamp(max=-1e-6)) * i * u
+        # 1 - a^2 without cancellation; the root's slope is bounded where a reaches 1. The root is taken as
+        # v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
+        square = -torch.expm1(2 * log_a).clamp(max=-1e-6)
+        return torch.exp(log_a), square * torch.rsqrt(square) * i * u

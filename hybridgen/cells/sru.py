@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import linear
+from hybridgen.cells.pointwise import tanh
 
 
 class Memory(NamedTuple):
@@ -74,5 +75,5 @@ class SRU(Cell):
 
     def emit(self, projected: tuple[Tensor, ...], state: Memory) -> Tensor:
         _, r, _, highway = projected
-        value = torch.tanh(state.c) if self.nonlinearity == "tanh" else state.c
+        value = tanh(state.c) if self.nonlinearity == "tanh" else state.c
         return torch.lerp(highway, value, r)

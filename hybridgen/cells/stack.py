@@ -28,7 +28,7 @@ class Masks(NamedTuple):
     inputs: tuple[Tensor | None, ...]  # per layer, (B, 1 or T, F): multiplies the layer's input
     output: Tensor | None  # (B, 1 or T, F): multiplies the last layer's output
     noises: tuple[Noise, ...]  # per cell
-    weights: tuple[dict[str, Tensor], ...]  # per cell, recurrent weights after weight drop
+    weights: tuple[dict[str, Tensor], ...]  # per cell and name: multiplies a recurrent weight (weight drop)
 
     def at(self, time: int) -> "Masks":
         """The masks of one step, for :meth:`Stack.step`."""
@@ -165,9 +165,6 @@ class Stack(nn.Module):
                 return None
             return dropout_mask((batch_size, 1 if self.variational else time, width), rate, like)
 
-        def dropped(weight: Tensor) -> Tensor:
-            return weight * dropout_mask(tuple(weight.shape), self.weight_drop, weight)
-
         inputs, width = [], self.input_size
         for k, layer in enumerate(self.layers):
             inputs.append(drop(self.dropout if k else self.input_dropout, width))
@@ -175,9 +172,11 @@ class Stack(nn.Module):
         noises = tuple(self._noise(cell, batch_size, time, like) for cell in self.cells)
         weights: tuple[dict[str, Tensor], ...] = tuple({} for _ in self.cells)
         if self.training and self.weight_drop:
-            # Dropped weights are handed to the call and kept nowhere: the parameters stay what they are.
+            shapes = [
+                {name: tuple(getattr(cell, name).shape) for name in cell.recurrent_weights} for cell in self.cells
+            ]
             weights = tuple(
-                {name: dropped(getattr(cell, name)) for name in cell.recurrent_weights} for cell in self.cells
+                {name: dropout_mask(shape, self.weight_drop, like) for name, shape in each.items()} for each in shapes
             )
         return Masks(tuple(inputs), drop(self.output_dropout, width), noises, weights)
 
@@ -198,10 +197,11 @@ class Stack(nn.Module):
         previous = self._split(state, input.shape[0])
 
         def run(k: int, x: Tensor) -> tuple[Tensor, Any]:
-            cell, weights = self.cells[k], masks.weights[k]
-            if not weights:
-                return cell.step(x, previous[k], noise=masks.noises[k])
-            return functional_call(_Step(cell), _inside(weights), (x, previous[k], masks.noises[k]))
+            cell, noise = self.cells[k], masks.noises[k]
+            if not masks.weights[k]:
+                return cell.step(x, previous[k], noise=noise)
+            dropped = {f"cell.{name}": weight for name, weight in _dropped(cell, masks.weights[k]).items()}
+            return functional_call(_Step(cell), dropped, (x, previous[k], noise))
 
         output, states = self._through_layers(input, masks, run)
         return output, self._join(states)
@@ -249,10 +249,14 @@ class Stack(nn.Module):
                 "return_states": return_states,
                 "way": way,
             }
-            arguments = (backwards.flip(x) if reverse else x, previous[k])
-            # functional_call puts other tensors in the place of parameters for one call.
-            call = functional_call(self.cells[k], masks.weights[k], arguments, options) if masks.weights[k] else None
-            output, last, *states = call or self.cells[k](*arguments, **options)
+            cell, arguments = self.cells[k], (backwards.flip(x) if reverse else x, previous[k])
+            if masks.weights[k]:
+                # functional_call puts the dropped weights in the place of the parameters for this one call;
+                # they are kept nowhere, so the parameters stay what they are.
+                results = functional_call(cell, _dropped(cell, masks.weights[k]), arguments, options)
+            else:
+                results = cell(*arguments, **options)
+            output, last, *states = results
             if reverse:
                 output = backwards.flip(output)
                 states = [type(s)(*map(backwards.flip, s)) for s in states]
@@ -345,8 +349,9 @@ class _Step(nn.Module):
         return self.cell.step(x, state, noise=noise)
 
 
-def _inside(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"cell.{name}": weight for name, weight in weights.items()}
+def _dropped(cell: Cell, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Recurrent weights after weight drop."""
+    return {name: getattr(cell, name) * mask for name, mask in masks.items()}
 
 
 class _Backwards:

@@ -99,9 +99,9 @@ def choose(call: Call) -> str:
         return "parallel"
     on_gpu = call.inputs.device.type == "cuda"
     if "fused" in available and fused.refusal(call) is None:
-        # On a CPU only the LSTM has a fused kernel (oneDNN, float32, and it does not know lengths);
-        # torch's own GRU and RNN are loops that the handwritten way beats.
-        on_cpu = not on_gpu and fused.has_onednn_kernel(cell, call.inputs) and call.lengths is None
+        # On a CPU only the LSTM has a fused kernel (oneDNN, float32); torch's own GRU and RNN are loops that
+        # the handwritten way beats.
+        on_cpu = not on_gpu and fused.has_onednn_kernel(cell, call.inputs)
         if on_cpu or (on_gpu and not _TWICE.get()):
             return "fused"
     return "handwritten" if "handwritten" in available else "loop"
@@ -141,7 +141,10 @@ def one_step(cell: "Cell", input: Tensor, state: Any, noise: Noise) -> tuple[Ten
 
 def in_state_type(projected: Any, state: Any) -> Any:
     """What the inputs were projected to, in the type of the state: autocast may have made it bfloat16."""
-    return pytree.tree_map(lambda x: x.to(state[0].dtype), projected)
+    dtype = state[0].dtype
+    if isinstance(projected, Tensor):
+        return projected.to(dtype)
+    return tuple(x.to(dtype) for x in projected)
 
 
 def without_autocast(like: Tensor) -> contextlib.AbstractContextManager:
