@@ -1,0 +1,31 @@
+"""Codecs: raw things to tensors and back, saved inside every checkpoint as plain JSON.
+
+>>> from hybridgen import codecs
+>>> codec = codecs.make("characters", ["hello world"])
+>>> codec.decode(codec.encode("hold"))
+'hold'
+>>> codecs.from_config(codec.to_config()).vocab_size
+8
+"""
+
+from hybridgen.codecs.base import TextCodec
+from hybridgen.codecs.bpe import BPECodec
+from hybridgen.codecs.bytes import ByteCodec
+from hybridgen.codecs.characters import CharacterCodec
+from hybridgen.codecs.errors import CodecError
+from hybridgen.codecs.registry import from_config, make, names
+from hybridgen.codecs.streams import DecodeStream
+from hybridgen.codecs.words import WordCodec
+
+__all__ = [
+    "BPECodec",
+    "ByteCodec",
+    "CharacterCodec",
+    "CodecError",
+    "DecodeStream",
+    "TextCodec",
+    "WordCodec",
+    "from_config",
+    "make",
+    "names",
+]
