@@ -1,0 +1,203 @@
+"""From logits to the next token: greedy, or one inverse-CDF draw per row.
+
+Cost per row, V the vocabulary size: an exponential and a running sum over V. With `top_k` the warpers and
+the draw see only k candidates, found in O(V); with `top_p` alone only as many as the nucleus needs, found
+by repeated selection of 256, 2048, ... candidates. A full sort happens only for `typical_p` without either,
+or for a nucleus of most of the vocabulary.
+
+What one row gives never depends on the other rows: no reduction crosses rows, and where a candidate set is
+shared in width the extra columns hold probability zero.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybridgen.generation.options import DecodingOptions
+from hybridgen.generation.processors import process_logits
+from hybridgen.generation.warpers import min_p, top_p, typical_p
+
+# Rows are handled in blocks of about 1 MB of logits: the temporaries stay in cache and the allocator reuses
+# them, which on a CPU is several times faster than (B, V) temporaries that the kernel maps and unmaps at
+# every step.
+BLOCK_ELEMENTS = 2**18
+FIRST_NUCLEUS_WIDTH = 256
+NUCLEUS_GROWTH = 8
+
+
+class Choice(NamedTuple):
+    """One chosen token per row.
+
+    Attributes:
+        tokens: `(B,)` int64.
+        log_probs: `(B,)` nats under the model itself, before penalties, temperature and truncation.
+        sampling_log_probs: `(B,)` nats under the distribution the token was drawn from; 0 for greedy.
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+    sampling_log_probs: Tensor
+
+
+def choose_tokens(
+    logits: Tensor,
+    history: Tensor,
+    uniforms: Tensor,
+    options: DecodingOptions,
+    *,
+    new_tokens: int = 0,
+    end_tokens: Sequence[int] = (),
+) -> Choice:
+    """Choose the next token of every row.
+
+    Args:
+        logits: `(B, V)` of the model.
+        history: `(B, T)` tokens so far, newest last, padded on the left; read only if
+            `options.needs_history`.
+        uniforms: `(B,)` float64 in [0, 1), one draw per row; unused if `do_sample=False`.
+        options: the decoding options.
+        new_tokens: tokens generated so far.
+        end_tokens: ids of the end-of-sequence tokens.
+
+    Raises:
+        ValueError: if logits are NaN or infinite, or no token is left to choose in some row.
+    """
+    block = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    parts = [
+        _choose_in_block(logits[rows], history[rows], uniforms[rows], options, new_tokens, end_tokens)
+        for rows in (slice(start, start + block) for start in range(0, len(logits), block))
+    ]
+    return Choice(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _choose_in_block(
+    logits: Tensor,
+    history: Tensor,
+    uniforms: Tensor,
+    options: DecodingOptions,
+    new_tokens: int,
+    end_tokens: Sequence[int],
+) -> Choice:
+    logits = logits.float()
+    model_log_probs = logits.log_softmax(-1)  # (B, V)
+    scores = process_logits(logits, history, options, new_tokens=new_tokens, end_tokens=end_tokens)
+    if scores is logits:
+        scores = model_log_probs
+    check_choosable(scores, new_tokens)
+    if options.do_sample:
+        candidates, ids = find_candidates(scores, options)
+        positions, sampling_log_probs = inverse_cdf(candidates, uniforms)
+        tokens = positions if ids is None else ids.gather(1, positions[:, None])[:, 0]
+    else:
+        tokens = scores.argmax(-1)
+        sampling_log_probs = torch.zeros_like(tokens, dtype=torch.float32)
+    return Choice(tokens, model_log_probs.gather(1, tokens[:, None])[:, 0], sampling_log_probs)
+
+
+def check_choosable(scores: Tensor, new_tokens: int) -> None:
+    """Raise ValueError if a row `(B, V)` holds NaN, +inf, or nothing but -inf."""
+    best = scores.amax(-1)  # NaN if any is
+    if bool(best.isfinite().all()):
+        return
+    if bool((best == -torch.inf).any()):
+        raise ValueError(
+            f"No token is left to choose after {new_tokens} new tokens: the logits, no_repeat_ngram_size, "
+            f"bad_words_ids, suppress_tokens and min_new_tokens together forbid the whole vocabulary."
+        )
+    raise ValueError(f"The logits of the model are NaN or infinite after {new_tokens} new tokens.")
+
+
+def find_candidates(scores: Tensor, options: DecodingOptions) -> tuple[Tensor, Tensor | None]:
+    """The tokens which the warpers keep, in a fixed order: `warp_logits` without sorting the vocabulary.
+
+    Args:
+        scores: `(B, V)` logits after penalties and bans, any log-normaliser.
+        options: the decoding options.
+
+    Returns:
+        `(B, N)` unnormalised log-probabilities with removed candidates at -inf, and their `(B, N)` token
+        ids, or None if the candidates are the whole vocabulary in its own order.
+    """
+    if options.temperature != 1:
+        # With the largest at 0 no temperature overflows; that of the plain definition could.
+        divisor = max(options.temperature, torch.finfo(scores.dtype).tiny)
+        scores = (scores - scores.amax(-1, keepdim=True)) / divisor
+    ids = None
+    if 0 < options.top_k < scores.shape[1]:
+        scores, ids = _most_probable(scores, options.top_k)
+        if options.top_p < 1:
+            scores = top_p(scores, options.top_p)
+    elif options.top_p < 1:
+        scores, ids = _nucleus(scores, options.top_p)
+    if options.min_p > 0:
+        scores = min_p(scores, options.min_p)
+    if options.typical_p < 1:
+        scores = typical_p(scores, options.typical_p)
+    return scores, ids
+
+
+def inverse_cdf(log_weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw one column per row with probability proportional to its weight; a zero weight is never drawn.
+
+    Args:
+        log_weights: `(B, N)` unnormalised log-probabilities, at least one finite in each row.
+        uniforms: `(B,)` float64 in [0, 1).
+
+    Returns:
+        `(B,)` columns and `(B,)` their log-probabilities in float32, nats.
+    """
+    weights = (log_weights - log_weights.amax(-1, keepdim=True)).exp_()
+    exact = torch.float32 if weights.device.type == "mps" else torch.float64
+    cumulative = weights.cumsum(-1, dtype=exact)  # (B, N)
+    total = cumulative[:, -1:]
+    targets = uniforms.to(cumulative)[:, None] * total
+    # The first column whose cumulative weight is above the target: a zero weight adds nothing, so it is
+    # never first.
+    columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=weights.shape[1] - 1)  # (B, 1)
+    drawn = weights.gather(1, columns)
+    if bool((drawn <= 0).any()):  # only where rounding is not monotone, as in a parallel running sum
+        columns = torch.where(drawn > 0, columns, weights.argmax(-1, keepdim=True))
+        drawn = weights.gather(1, columns)
+    return columns[:, 0], (drawn.to(exact).log() - total.log()).float()[:, 0]
+
+
+def _most_probable(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of each row and all tied with the k-th, float64, in the order of the vocabulary."""
+    values, ids = scores.topk(k + 1)
+    smallest_kept = values[:, k - 1 : k]  # (B, 1)
+    tied = (values[:, k:] == smallest_kept) & smallest_kept.isfinite()
+    if bool(tied.any()):
+        width = int((scores >= smallest_kept).logical_and_(scores.isfinite()).sum(-1).max())
+        values, ids = scores.topk(max(width, k))
+    else:
+        values, ids = values[:, :k], ids[:, :k]
+    ids, order = ids.sort(-1)
+    values = _widened(values.gather(1, order))
+    return values.masked_fill(values < smallest_kept, -torch.inf), ids
+
+
+def _nucleus(scores: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """The nucleus of each row, float64, most probable first: `top_p`, ties included, without a full sort."""
+    log_probs = scores.log_softmax(-1)
+    width = min(FIRST_NUCLEUS_WIDTH, scores.shape[1])
+    while True:
+        values, ids = log_probs.topk(width)
+        if bool((values[:, 1:] == values[:, :-1]).any()):  # equal tokens: those of higher ids come first
+            ids, order = ids.sort(dim=-1, descending=True)
+            values, order = values.gather(1, order).sort(dim=-1, descending=True, stable=True)
+            ids = ids.gather(1, order)
+        values = _widened(values)
+        probabilities = values.exp()
+        kept = probabilities.cumsum(-1) - probabilities < p  # those before a kept token do not reach p
+        last_kept = values.gather(1, kept.sum(-1, keepdim=True) - 1)
+        # A nucleus is complete if the last candidate is less probable than its last token, so that no tie
+        # is cut.
+        if width == scores.shape[1] or bool((values[:, -1:] < last_kept).all()):
+            return values.masked_fill(~kept, -torch.inf), ids
+        width = min(width * NUCLEUS_GROWTH, scores.shape[1])
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values if values.device.type == "mps" else values.double()
