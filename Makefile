@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 .PHONY: demo test lint format install benchmark clean
 
 demo: install
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python scripts/benchmark_cells.py --quick
 
 test: install lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

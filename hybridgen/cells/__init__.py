@@ -8,6 +8,7 @@ from hybridgen.cells.base import Cell, Hidden, HiddenAndCell
 from hybridgen.cells.convert import from_torch, to_torch
 from hybridgen.cells.gru import GRU
 from hybridgen.cells.indrnn import IndRNN
+from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.layernorm_gru import LayerNormGRU
 from hybridgen.cells.layernorm_lstm import LayerNormLSTM
 from hybridgen.cells.lstm import LSTM
@@ -53,6 +54,7 @@ __all__ = [
     "cell_class",
     "double_backward",
     "from_torch",
+    "initialise_",
     "make",
     "names",
     "options_of",

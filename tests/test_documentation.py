@@ -1,0 +1,49 @@
+"""What the documents say is run: every Python example, every make target, every cell."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hybridgen import cells
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
+
+
+def blocks(language):
+    for path in DOCUMENTS:
+        for number, code in enumerate(re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)):
+            yield pytest.param(code, id=f"{path.name}-{number}")
+
+
+@pytest.fixture
+def _registry_as_it_was():
+    before = dict(cells.registry._CELLS)
+    yield
+    cells.registry._CELLS.clear()
+    cells.registry._CELLS.update(before)
+
+
+@pytest.mark.usefixtures("_registry_as_it_was")
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_python_examples_run(code):
+    exec(compile(code, "example", "exec"), {})
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    named = {target for code in blocks("bash") for target in re.findall(r"^make (\w+)", code.values[0], re.MULTILINE)}
+    assert {"demo", "test"} <= named
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+def test_every_cell_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"`{name}`" in readme for name in cells.names())
+
+
+def test_links_lead_somewhere():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+            assert target.startswith("https://") or (path.parent / target).exists(), f"{path.name}: {target}"
