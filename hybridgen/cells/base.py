@@ -8,20 +8,23 @@ tensors. A cell can be used in three ways that agree to rounding::
     outputs, state = cell(inputs, state)                # (B, T, I) -> (B, T, H): a whole sequence
     outputs, state = cell(inputs, state, lengths=lengths, resets=resets)
 
-The author of a cell writes only its mathematics: :meth:`Cell.project` (whatever needs no state, for all time
-steps at once) and :meth:`Cell.advance` (one step), or, for a recurrence that is linear in its state,
+The author of a cell writes its parameters and its mathematics: :meth:`Cell.project` (whatever needs no state, for
+all time steps at once) and :meth:`Cell.advance` (one step), or, for a recurrence that is linear in its state,
 :meth:`Cell.coefficients` instead of ``advance``. How time is walked is decided in
 :mod:`hybridgen.cells.through_time` alone.
 """
 
 import functools
+import operator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hybridgen.cells import through_time
+from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.noise import Noise
+from hybridgen.cells.precision import autocasts
 
 
 class Hidden(NamedTuple):
@@ -69,15 +72,16 @@ class Cell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{name} is {size!r}: give a whole number of at least 1")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.output_size = hidden_size
+        self.input_size = checked_size("input_size", input_size)
+        self.hidden_size = checked_size("hidden_size", hidden_size)
+        self.output_size = self.hidden_size
         self.learned_state: nn.ParameterDict | None = None
 
     # What an author writes -----------------------------------------------------------------------------------
+
+    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`, which is the default."""
+        initialise_(self, scheme)
 
     def state_widths(self) -> dict[str, int]:
         """Width of each component of the state; all ``hidden_size`` unless overridden."""
@@ -144,7 +148,7 @@ class Cell(nn.Module):
         Returns:
             A ``State`` of ``(B, width)`` tensors.
         """
-        parameter = next(self.parameters())
+        parameter = next(self.parameters(), torch.empty(0))
         device = parameter.device if device is None else torch.device(device)
         dtype = parameter.dtype if dtype is None else dtype
         widths = self.state_widths()
@@ -152,7 +156,7 @@ class Cell(nn.Module):
         starts = {n: torch.full((batch_size, w), self.starts_at.get(n, 0.0), **options) for n, w in widths.items()}
         if self.learned_state is not None:
             learned = self.learned_state.items()
-            starts |= {n: value.expand(batch_size, -1).to(device, dtype) for n, value in learned}
+            starts |= {n: value.repeat(batch_size, 1).to(device, dtype) for n, value in learned}
         return self.State(**starts)
 
     def learn_initial_state(self) -> None:
@@ -217,6 +221,8 @@ class Cell(nn.Module):
         batch_size, time = inputs.shape[:2]
         state = self._checked_state(state, inputs)
         lengths = checked_lengths(lengths, batch_size, time, inputs.device)
+        if resets is not None and not isinstance(resets, Tensor):
+            raise ValueError(f"resets must be a bool tensor but are a {type(resets).__name__}")
         if resets is not None and (resets.shape != (batch_size, time) or resets.dtype is not torch.bool):
             raise ValueError(
                 f"resets must be bool of shape ({batch_size}, {time}) but are {resets.dtype} of {tuple(resets.shape)}"
@@ -233,31 +239,48 @@ class Cell(nn.Module):
         return tuple(self.state_widths().values())
 
     def _checked_state(self, state: Any, inputs: Tensor) -> Any:
-        if state is None:
-            # Under autocast the inputs may be bfloat16; the state stays in the type of the parameters.
-            return self.initial_state(inputs.shape[0], device=inputs.device)
         rows = inputs.shape[0]
-        if type(state) is self.State and all(
-            s.shape == (rows, width) for s, width in zip(state, self._widths, strict=True)
-        ):
-            return state
+        if state is not None and type(state) is self.State and state[0].dtype is inputs.dtype:
+            shapes = zip(state, self._widths, strict=True)
+            if all(s.shape == (rows, width) for s, width in shapes):
+                return state
+        dtype = next((p.dtype for p in self.parameters()), inputs.dtype)
+        mixed = autocasts(inputs.device.type)  # then inputs may be of a lower precision, the state stays
+        if inputs.dtype is not dtype and not (mixed and inputs.is_floating_point()):
+            raise ValueError(f"inputs are {inputs.dtype} but this cell is {dtype}: convert one of them")
+        if state is None:
+            return self.initial_state(rows, device=inputs.device)
         if not isinstance(state, tuple) or len(state) != len(self.State._fields):
             raise ValueError(
                 f"the state of {type(self).__name__} is {self.State.__name__}{self.State._fields} "
                 f"but got {type(state).__name__}; make one with initial_state(batch_size)"
             )
-        state = self.State(*state)
-        for name, width in self.state_widths().items():
-            shape = tuple(getattr(state, name).shape)
+        for name, component, width in zip(self.State._fields, state, self._widths, strict=True):
+            shape = tuple(component.shape)
             if shape != (rows, width):
                 raise ValueError(f"state component {name!r} must have shape ({rows}, {width}) but has {shape}")
-        return state
+            if component.dtype is not dtype and not mixed:
+                raise ValueError(f"state component {name!r} is {component.dtype} but this cell is {dtype}")
+        return self.State(*(component.to(dtype) for component in state))
+
+
+def checked_size(name: str, size: Any) -> int:
+    """A width as an int; raises ValueError where it is no whole number of at least 1."""
+    try:
+        value = 0 if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise ValueError(f"{name} is {size!r}: give a whole number of at least 1")
+    return value
 
 
 def checked_lengths(lengths: Tensor | None, batch_size: int, time: int, device: torch.device) -> Tensor | None:
     """``lengths`` as int64 on ``device``, or None; raises ValueError where they do not fit ``(B, T)``."""
     if lengths is None:
         return None
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths must be a tensor of shape ({batch_size},) but are a {type(lengths).__name__}")
     if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype is torch.bool:
         raise ValueError(
             f"lengths must be whole numbers of shape ({batch_size},) but are {lengths.dtype} of {tuple(lengths.shape)}"

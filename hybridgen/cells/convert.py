@@ -50,7 +50,10 @@ def from_torch(module: nn.RNNBase) -> Stack:
     with torch.no_grad():
         for cell, suffix in zip(stack.cells, _suffixes(stack), strict=True):
             _read(cell, {kind: getattr(module, f"{kind}_{suffix}") for kind in _kinds(cell)})
-    return stack
+            for name, parameter in cell.named_parameters():
+                kind = "bias_ih" if name.startswith("bias") else name
+                parameter.requires_grad_(getattr(module, f"{kind}_{suffix}").requires_grad)
+    return stack.train(module.training)
 
 
 def to_torch(stack: Stack | Cell) -> nn.RNNBase:
@@ -100,7 +103,7 @@ def to_torch(stack: Stack | Cell) -> nn.RNNBase:
         for cell, suffix in zip(cells, _suffixes(stack), strict=True):
             for name, value in zip(_kinds(cell), _write(cell), strict=True):
                 getattr(module, f"{name}_{suffix}").copy_(value)
-    return module
+    return module.train(stack.training)
 
 
 def _suffixes(stack: Stack | Cell) -> list[str]:

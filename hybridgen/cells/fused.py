@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from hybridgen.cells.mathematics import defines_mathematics
+
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
     from hybridgen.cells.through_time import Call
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 def offered(cell: "Cell") -> bool:
     """Whether torch has a kernel of this cell's mathematics."""
     weights = getattr(cell, "fused_weights", None)
-    return weights is not None and weights() is not None
+    return weights is not None and defines_mathematics(cell, "fused_weights") and weights() is not None
 
 
 def has_onednn_kernel(cell: "Cell", inputs: Tensor) -> bool:
@@ -66,7 +68,8 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
         packed = PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
         outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=call.inputs.shape[1])
         last = [h.index_select(1, packed.unsorted_indices) for h in last]
-    state = cell.State(*(h.squeeze(0) for h in last))
+    # Under autocast the kernel's state is bfloat16; what is carried on stays in the type it came in.
+    state = cell.State(*(h.squeeze(0).to(s.dtype) for h, s in zip(last, call.state, strict=True)))
     if call.lengths is not None:
         empty = (call.lengths == 0).unsqueeze(-1)
         state = cell.State(*(torch.where(empty, s, n) for n, s in zip(state, call.state, strict=True)))
@@ -85,8 +88,8 @@ def _frozen_past_the_end(call: "Call", weights: list[Tensor], options: tuple) ->
     initial = tuple(s.unsqueeze(0).contiguous() for s in call.state)
     outputs, _, c = torch.lstm(inputs, initial, weights, *options, True)
     rows, ends = torch.arange(outputs.shape[0], device=outputs.device), (call.lengths - 1).clamp(min=0)
-    h = torch.where((call.lengths == 0).unsqueeze(-1), call.state.h, outputs[rows, ends])
-    return outputs, call.cell.State(h, c.squeeze(0)), None
+    h = torch.where((call.lengths == 0).unsqueeze(-1), call.state.h.to(outputs.dtype), outputs[rows, ends])
+    return outputs, call.cell.State(h.to(call.state.h.dtype), c.squeeze(0).to(call.state.c.dtype)), None
 
 
 #: A gate's input at which its sigmoid is exactly 0 or 1 in float32, whatever the other inputs say.

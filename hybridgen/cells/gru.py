@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from hybridgen.cells.base import Cell, Hidden
 from hybridgen.cells.handwritten import Kernel
-from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import (
     add_product_,
     input_gradients,
@@ -24,7 +23,7 @@ from hybridgen.cells.matmul import (
     product,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import sigmoid_slope, tanh_from_sigmoid_, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, sigmoid_slope, tanh_of_doubled_, tanh_slope, tanh_to
 
 
 class GRU(Cell):
@@ -50,10 +49,6 @@ class GRU(Cell):
         self.bias = nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
         self.bias_hn = nn.Parameter(torch.empty(hidden_size)) if bias and reset == "after" else None
         self.reset_parameters()
-
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
-        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=3)
 
     @property
     def kernel(self) -> Kernel:
@@ -94,11 +89,11 @@ def _forward_after(
     hidden = weight_hh.shape[1]
     gates = input_product(inputs, weight_ih, bias)  # (T, B, 3H)
     recurrent = weight_hh.t().contiguous()  # (H, 3H)
-    # As for the LSTM, tanh(n) is taken as 2 sigmoid(2n) - 1.
-    gates[..., 2 * hidden :] *= 2
-    recurrent[:, 2 * hidden :] *= 2
-    inner_bias = None if bias_hn is None else torch.cat([bias_hn.new_zeros(2 * hidden), bias_hn * 2])
-    inner = gates.new_empty(*gates.shape[:2], hidden)  # twice U_n h + b_hn
+    factor = doubling(gates)
+    gates[..., 2 * hidden :] *= factor
+    recurrent[:, 2 * hidden :] *= factor
+    inner_bias = None if bias_hn is None else torch.cat([bias_hn.new_zeros(2 * hidden), bias_hn * factor])
+    inner = gates.new_empty(*gates.shape[:2], hidden)  # factor * (U_n h + b_hn)
     r, _, n = (gate.unbind(0) for gate in gates.chunk(3, -1))
     z, rz, inners = (x.unbind(0) for x in (gates[..., hidden : 2 * hidden], gates[..., : 2 * hidden], inner))
 
@@ -106,7 +101,7 @@ def _forward_after(
         of_h = product(read, recurrent, inner_bias)
         rz[t].add_(of_h[:, : 2 * hidden]).sigmoid_()
         inners[t].copy_(of_h[:, 2 * hidden :])
-        tanh_from_sigmoid_(n[t].addcmul_(r[t], inners[t]).sigmoid_())
+        tanh_of_doubled_(n[t].addcmul_(r[t], inners[t]))
         torch.lerp(n[t], previous[0], z[t], out=new[0])
 
     return step, (gates, inner)
@@ -128,7 +123,7 @@ def _backward_after(
     slope_n = tanh_slope(1 - z, n, out=torch.empty_like(inner))  # d h / d (n before tanh)
     slopes = torch.empty_like(gates)  # of what the recurrent product adds to r, z and, inside the reset gate, n
     slope_r, slope_z, slope_inner = slopes.chunk(3, -1)
-    sigmoid_slope(slope_n * inner * 0.5, r, out=slope_r)
+    sigmoid_slope(slope_n * inner / doubling(inner), r, out=slope_r)
     sigmoid_slope(previous[0] - n, z, out=slope_z)
     torch.mul(slope_n, r, out=slope_inner)
     per_step, of_n, zs = slopes.unbind(0), slope_n.unbind(0), z.unbind(0)

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.noise import Noise
+from hybridgen.cells.precision import without_autocast
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -51,18 +53,21 @@ class Kernel(NamedTuple):
 
 def offered(cell: "Cell") -> bool:
     """Whether the cell has a kernel (some options of a cell may not)."""
-    return getattr(cell, "kernel", None) is not None
+    return getattr(cell, "kernel", None) is not None and defines_mathematics(cell, "kernel")
 
 
 def run(call: "Call") -> tuple[Tensor, Any, Any]:
     """Walk a call; the contract of :func:`through_time.walk`'s ways."""
     cell = call.cell
+    # Copies: the gradient reads them again, and callers reuse such buffers for the next batch.
+    lengths = None if call.lengths is None else call.lengths.clone()
+    call = replace(call, lengths=lengths, resets=None if call.resets is None else call.resets.clone())
     weights = (getattr(cell, name) for name in cell.kernel.weights)
     fresh = () if call.fresh is None else call.fresh
     # Under autocast the recurrence still accumulates in the type of its state.
     dtype = call.state[0].dtype
     tensors = [None if t is None else t.to(dtype) for t in (call.inputs, *call.state, *fresh, *weights)]
-    with torch.autocast(call.inputs.device.type, enabled=False):
+    with without_autocast(call.inputs):
         results = _Walk.apply(call, tensors[0].transpose(0, 1), *tensors[1:])
     count = len(call.state)
     outputs = results[0].transpose(0, 1)
@@ -82,7 +87,9 @@ class _Between:
         self.taken: list[Sequence | None] = []  # for each component, the zoneout masks (B, H) over time
         for name in call.cell.State._fields:
             mask = update.get(name)
-            self.taken.append(mask.unbind(1) if isinstance(mask, Tensor) else mask and [mask] * time)
+            if mask is not None:
+                mask = mask.unbind(1) if isinstance(mask, Tensor) else [mask] * time
+            self.taken.append(mask)
         self.resets = None if call.resets is None else call.resets.t().unsqueeze(-1)  # (T, B, 1)
         # Most steps reset no row: knowing which do keeps the others free of extra work.
         self.has_reset = [] if call.resets is None else call.resets.any(0).tolist()
@@ -261,8 +268,8 @@ def _again_by_loop(
         fresh=cell.State(*fresh) if fresh else None,
         noise=noise,
     )
-    overrides = {n: w for n, w in zip(cell.kernel.weights, weights, strict=True) if w is not None}
-    outputs, last, states = through_time.loop_with_weights(again, overrides)
+    given = {n: w for n, w in zip(cell.kernel.weights, weights, strict=True) if w is not None}
+    outputs, last, states = through_time.loop(replace(again, cell=through_time.with_weights(cell, given)))
     results = [outputs, *last, *(states[1:] if call.return_states else ())]
     time_major = [r.transpose(0, 1) if r.dim() == 3 else r for r in results]
     used = [(r, g) for r, g in zip(time_major, grads, strict=True) if g is not None and r.requires_grad]

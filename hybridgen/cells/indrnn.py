@@ -41,7 +41,7 @@ class IndRNN(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; each unit's own past starts at a weight in (0, 1), a memory span of its own."""
-        initialise_(self, scheme, gates=1)
+        initialise_(self, scheme)
         with torch.no_grad():
             self.weight_hh.uniform_(0, 1)
 

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -12,15 +12,14 @@ if TYPE_CHECKING:
 SCHEMES = ("orthogonal", "uniform")
 
 
-def initialise_(cell: "Cell", scheme: str, *, gates: int) -> None:
+def initialise_(cell: "Cell", scheme: str) -> None:
     """Draw the parameters of a cell anew.
 
     Args:
-        cell: its matrices are stacked blocks, one per gate, along the first dimension.
+        cell: its matrices are blocks of ``hidden_size`` rows, one per gate, one below the other.
         scheme: ``"orthogonal"``: each gate's recurrent block orthogonal (Saxe et al. 2014, arXiv:1312.6120), its
             input block uniform by Glorot & Bengio 2010, biases zero; ``"uniform"``: everything uniform in
-            +-1/sqrt(hidden_size), as ``torch.nn.LSTM`` starts.
-        gates: number of blocks.
+            +-1/sqrt(hidden_size), the distribution of ``torch.nn.LSTM`` (which has two biases, and no forget bias).
 
     Raises:
         ValueError: if the scheme is unknown.
@@ -35,10 +34,17 @@ def initialise_(cell: "Cell", scheme: str, *, gates: int) -> None:
             elif parameter.dim() < 2:
                 parameter.zero_()
             else:
-                blocks = gates if parameter.shape[0] == gates * cell.hidden_size else 1
-                draw = nn.init.orthogonal_ if name in cell.recurrent_weights else nn.init.xavier_uniform_
+                rows = parameter.shape[0]
+                blocks = rows // cell.hidden_size if rows % cell.hidden_size == 0 else 1
+                draw = orthogonal_ if name in cell.recurrent_weights else nn.init.xavier_uniform_
                 for block in parameter.chunk(blocks):
                     draw(block)
+
+
+def orthogonal_(matrix: Tensor) -> None:
+    """Make a matrix orthogonal; the decomposition behind it exists in float32 and float64 only."""
+    drawn = torch.empty(matrix.shape, dtype=torch.promote_types(matrix.dtype, torch.float32), device=matrix.device)
+    matrix.copy_(nn.init.orthogonal_(drawn))
 
 
 def set_forget_bias_(cell: "Cell", gate: int) -> None:

@@ -40,7 +40,7 @@ class LayerNormGRU(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; gains start at one."""
-        initialise_(self, scheme, gates=3)
+        initialise_(self, scheme)
         nn.init.ones_(self.gain_ih)
         nn.init.ones_(self.gain_hh)
 

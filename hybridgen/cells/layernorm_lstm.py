@@ -17,7 +17,7 @@ from hybridgen.cells.base import Cell, HiddenAndCell
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import input_product, linear, product, weight_gradient
-from hybridgen.cells.pointwise import sigmoid_slope, tanh_from_sigmoid_, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_gates_, sigmoid_slope, tanh_slope, tanh_to
 
 #: Added to the variance before its root, as torch.nn.LayerNorm does.
 EPSILON = 1e-5
@@ -52,7 +52,7 @@ class LayerNormLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; gains start at one."""
-        initialise_(self, scheme, gates=4)
+        initialise_(self, scheme)
         for gain in (self.gain_ih, self.gain_hh, self.gain_c):
             nn.init.ones_(gain)
         set_forget_bias_(self, 1)
@@ -100,11 +100,11 @@ def _forward(
     gates, *statistics_x = torch.native_layer_norm(of_x, of_x.shape[-1:], gain_ih, bias, EPSILON)
     of_h = torch.empty_like(gates)
     recurrent = weight_hh.t().contiguous()  # (H, 4H)
-    # tanh(g) is taken as 2 sigmoid(2g) - 1, so that one call serves all four gates.
     candidate = slice(2 * hidden, 3 * hidden)
-    gates[..., candidate] *= 2
+    gates[..., candidate] *= doubling(gates)
     gain = gain_hh.clone()
-    gain[candidate] *= 2
+    gain[candidate] *= doubling(gates)
+    activate_ = lstm_gates_(gates)
     cells = gates.new_empty(*gates.shape[:2], hidden)
     tanh_c = torch.empty_like(cells)
     # Mean and inverse standard deviation of the product with h, then of c, at every step.
@@ -120,8 +120,8 @@ def _forward(
         normed, mean, deviation = torch.native_layer_norm(of_hs[t], wide, gain, None, EPSILON)
         means_h[t].copy_(mean)
         deviations_h[t].copy_(deviation)
-        per_step[t].add_(normed).sigmoid_()
-        tanh_from_sigmoid_(g[t])
+        per_step[t].add_(normed)
+        activate_(t)
         c.copy_(torch.mul(f[t], previous[1], out=cs[t]).addcmul_(i[t], g[t]))
         normed, mean, deviation = torch.native_layer_norm(c, narrow, gain_c, bias_c, EPSILON)
         means_c[t].copy_(mean)

@@ -24,7 +24,7 @@ from hybridgen.cells.matmul import (
     product,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import sigmoid_slope, tanh_from_sigmoid_, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_gates_, sigmoid_slope, tanh_slope, tanh_to
 
 
 class LSTM(Cell):
@@ -73,7 +73,7 @@ class LSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=len(self.gates))
+        initialise_(self, scheme)
         set_forget_bias_(self, self.gates.index("f"))
 
     def state_widths(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class LSTM(Cell):
             c = torch.lerp(torch.tanh(g), state.c, torch.sigmoid(f))
         else:
             i, f, g, o = gates.chunk(4, -1)
-            c = torch.sigmoid(f) * state.c + torch.sigmoid(i) * torch.tanh(g)
+            c = torch.addcmul(torch.sigmoid(f) * state.c, torch.sigmoid(i), torch.tanh(g))
         h = torch.sigmoid(o) * torch.tanh(c)
         return HiddenAndCell(h if self.weight_hr is None else linear(h, self.weight_hr), c)
 
@@ -111,17 +111,17 @@ def _forward(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor 
     hidden = weight_hh.shape[1]
     gates = input_product(inputs, weight_ih, bias)  # (T, B, 4H)
     recurrent = weight_hh.t().contiguous()  # (H, 4H)
-    # tanh(g) is taken as 2 sigmoid(2g) - 1, so that one call serves all four gates.
-    gates[..., 2 * hidden : 3 * hidden] *= 2
-    recurrent[:, 2 * hidden : 3 * hidden] *= 2
+    gates[..., 2 * hidden : 3 * hidden] *= doubling(gates)
+    recurrent[:, 2 * hidden : 3 * hidden] *= doubling(gates)
+    activate_ = lstm_gates_(gates)
     tanh_c = gates.new_empty(*gates.shape[:2], hidden)
     per_step, tanh_cs = gates.unbind(0), tanh_c.unbind(0)
     i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
 
     def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
         h, c = new
-        add_product_(per_step[t], read, recurrent).sigmoid_()
-        tanh_from_sigmoid_(g[t])
+        add_product_(per_step[t], read, recurrent)
+        activate_(t)
         torch.mul(f[t], previous[1], out=c).addcmul_(i[t], g[t])
         torch.mul(o[t], tanh_to(tanh_cs[t], c), out=h)
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridgen.cells.precision import autocasts, plain_operations_only
+
 #: Multiplications below which setting up a oneDNN call (about 11 microseconds) costs more than it saves.
 SMALLEST_ONEDNN_PRODUCT = 500_000
 
@@ -88,21 +90,29 @@ def input_gradients(
     return grad_inputs, weight_gradient(inputs, grad_gates), grad_bias
 
 
-class _Product(torch.autograd.Function):
-    """:func:`product` with gradients of every order."""
+class _Linear(torch.autograd.Function):
+    """``rows (N, I) @ weight (O, I).T + bias`` by :func:`product`, with gradients of every order."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return product(a, b)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.has_bias = bias is not None
+        return product(rows, weight.t(), bias)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        multiply = _Product.apply if torch.is_grad_enabled() else product
-        grad_a = multiply(grad, b.t()) if ctx.needs_input_grad[0] else None
-        grad_b = multiply(a.t(), grad) if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        grad_bias = grad.sum(0) if ctx.has_bias else None
+        if torch.is_grad_enabled():
+            return _multiply(grad, weight), _multiply(rows.t(), grad).t(), grad_bias
+        grad_rows = product(grad, weight) if ctx.needs_input_grad[0] else None
+        grad_weight = weight_gradient(rows, grad) if ctx.needs_input_grad[1] else None
+        return grad_rows, grad_weight, grad_bias
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """``a (M, K) @ b (K, N)`` under autograd."""
+    return _Linear.apply(a, b.t(), None)
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -111,18 +121,16 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     Under autocast, under ``torch.compile`` and wherever the rule above says ``torch.mm``, this is
     ``torch.nn.functional.linear``.
     """
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(inputs.device.type):
+    if plain_operations_only() or autocasts(inputs.device.type):
         return F.linear(inputs, weight, bias)
     deferral = _DEFERRAL.get()
     if deferral is not None and weight.requires_grad:
         outputs = deferral.multiply(inputs, weight)
-    elif inputs.numel() * weight.shape[0] < SMALLEST_ONEDNN_PRODUCT:
+        return outputs if bias is None else outputs + bias
+    few = inputs.numel() * weight.shape[0] < SMALLEST_ONEDNN_PRODUCT
+    if few or not uses_onednn(rows := inputs.flatten(0, -2), weight.t()):
         return F.linear(inputs, weight, bias)
-    elif uses_onednn(rows := inputs.flatten(0, -2), weight.t()):
-        outputs = _Product.apply(rows, weight.t()).unflatten(0, inputs.shape[:-1])
-    else:
-        return F.linear(inputs, weight, bias)
-    return outputs if bias is None else outputs + bias
+    return _Linear.apply(rows, weight, bias).unflatten(0, inputs.shape[:-1])
 
 
 @contextlib.contextmanager
@@ -190,9 +198,10 @@ class _Use(torch.autograd.Function):
         rows, grad_rows = inputs.flatten(0, -2), grad.flatten(0, -2)
         if torch.is_grad_enabled():
             # Asked for a graph of the gradient: nothing is left for later.
-            grad_weight = _Product.apply(rows.t(), grad_rows).t()
-            return _Product.apply(grad_rows, weight).view_as(inputs), grad_weight, None
-        ctx.uses.append((torch._C._current_graph_task_id(), rows, grad_rows))
+            return _multiply(grad_rows, weight).view_as(inputs), _multiply(rows.t(), grad_rows).t(), None
+        # Left only if this pass goes on to the weight, detached: otherwise nobody would ever collect it.
+        if torch._C._will_engine_execute_node(ctx.next_functions[1][0]):
+            ctx.uses.append((torch._C._current_graph_task_id(), rows.detach(), grad_rows))
         grad_inputs = product(grad_rows, weight).view_as(inputs) if ctx.needs_input_grad[0] else None
         return grad_inputs, None, None
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hybridgen.cells.base import Cell, Hidden
 from hybridgen.cells.handwritten import Kernel
-from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import (
     add_product_,
     input_gradients,
@@ -44,10 +43,6 @@ class MGU(Cell):
         self.weight_hh = nn.Parameter(torch.empty(2 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.empty(2 * hidden_size)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
-        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=2)
 
     @property
     def kernel(self) -> Kernel:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.base import Cell
-from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import linear
 
 
@@ -31,10 +30,6 @@ class MinGRU(Cell):
         self.weight_ih = nn.Parameter(torch.empty(2 * hidden_size, input_size))
         self.bias = nn.Parameter(torch.empty(2 * hidden_size)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
-        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=2)
 
     def project(self, inputs: Tensor) -> Tensor:
         return linear(inputs, self.weight_ih, self.bias)

@@ -8,6 +8,7 @@ Feng et al. 2024, arXiv:2410.01201 (the length-independent form).
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
@@ -36,7 +37,7 @@ class MinLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=3)
+        initialise_(self, scheme)
         set_forget_bias_(self, 0)
 
     def project(self, inputs: Tensor) -> Tensor:
@@ -44,7 +45,12 @@ class MinLSTM(Cell):
 
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         f, i, n = projected.chunk(3, -1)
-        f, i = torch.sigmoid(f), torch.sigmoid(i)
-        # The tiny number keeps the share defined where both gates are closed to nothing: nothing is written.
-        write = i / (f + i + torch.finfo(i.dtype).tiny)
+        if f.dtype in (torch.float32, torch.float64):
+            # The tiny number keeps the share defined where both gates are shut to nothing (below -87 in float32):
+            # then nothing is written.
+            f, i = torch.sigmoid(f), torch.sigmoid(i)
+            write = i / (f + i + torch.finfo(i.dtype).tiny)
+        else:
+            # The same share from the logarithms: 16 bits cannot hold the gates themselves from -8 on.
+            write = torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
         return 1 - write, write * n

@@ -6,8 +6,9 @@
     C[t] = f' C[t-1] + i' v k^T,   n[t] = f' n[t-1] + i' k     f', i' the gates divided by exp(m[t])
     h[t] = sigmoid(W_o x[t]) * C[t] q / max(|n[t] . q|, exp(-m[t]))
 
-Beck et al. 2024, arXiv:2405.04517, equations 19 to 27. The state enters no gate, so a sequence is computed in
-chunks: inside a chunk as masked products of queries, keys and values, between chunks by the recurrence.
+Beck et al. 2024, arXiv:2405.04517, equations 19 to 27, without the biases of q, k, v and o. The state enters no gate,
+so a sequence is computed in chunks: inside a chunk as masked products of queries, keys and values, between chunks by
+the recurrence.
 """
 
 import math
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import linear
+from hybridgen.cells.precision import in_state_type, without_autocast
 from hybridgen.cells.slstm import EMPTY
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class MLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; forget biases run from 3 to 6, memory spans from short to long."""
-        initialise_(self, scheme, gates=4)
+        initialise_(self, scheme)
         with torch.no_grad():
             self.bias[self.num_heads :] = torch.linspace(3, 6, self.num_heads)
 
@@ -112,8 +114,8 @@ class MLSTM(Cell):
 
         if call.return_states:
             return through_time.loop(call)
-        projected = through_time.in_state_type(self.project(call.inputs), call.state)
-        with through_time.without_autocast(call.inputs):
+        projected = in_state_type(self.project(call.inputs), call.state)
+        with without_autocast(call.inputs):
             return self._in_chunks(projected, call)
 
     def _in_chunks(self, projected: tuple[Tensor, ...], call: "Call") -> tuple[Tensor, Any, Any]:

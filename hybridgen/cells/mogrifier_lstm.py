@@ -64,7 +64,7 @@ class MogrifierLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; gating matrices are uniform by Glorot & Bengio 2010."""
-        initialise_(self, scheme, gates=4)
+        initialise_(self, scheme)
         set_forget_bias_(self, 1)
         for chain in self.mogrifiers:
             for matrix in chain:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hybridgen.cells.precision import plain_operations_only
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -36,13 +38,13 @@ def bernoulli(shape: tuple[int, ...], probability: float, like: Tensor) -> Tenso
     On a CPU the ones are decided by 16 random bits each, a probability exact to 1/65536, and drawn eight times
     faster than by ``Tensor.bernoulli_``.
     """
-    if like.device.type != "cpu" or torch.compiler.is_compiling():
+    if like.device.type != "cpu" or plain_operations_only():
         return torch.empty(shape, device=like.device, dtype=like.dtype).bernoulli_(probability)
     ones = round(probability * 2**16)
     if ones == 2**16:
-        return torch.ones(shape, dtype=like.dtype)
+        return torch.ones(shape, dtype=like.dtype, device="cpu")
     count = math.prod(shape)
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None).view(torch.int16)
     return (bits[:count] < ones - 2**15).view(shape).to(like.dtype)
 
 

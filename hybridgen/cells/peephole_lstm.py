@@ -24,7 +24,7 @@ from hybridgen.cells.matmul import (
     product,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import sigmoid_slope, tanh_from_sigmoid_, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, sigmoid_slope, tanh_of_doubled_, tanh_slope, tanh_to
 
 
 class PeepholeLSTM(Cell):
@@ -53,7 +53,7 @@ class PeepholeLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; peepholes start at zero, as an LSTM without them (scheme "orthogonal")."""
-        initialise_(self, scheme, gates=4)
+        initialise_(self, scheme)
         set_forget_bias_(self, 1)
 
     @property
@@ -76,21 +76,19 @@ def _forward(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, peephole: Ten
     hidden = weight_hh.shape[1]
     gates = input_product(inputs, weight_ih, bias)  # (T, B, 4H)
     recurrent = weight_hh.t().contiguous()  # (H, 4H)
-    # tanh(g) is taken as 2 sigmoid(2g) - 1, so that one call serves three gates.
-    gates[..., 2 * hidden : 3 * hidden] *= 2
-    recurrent[:, 2 * hidden : 3 * hidden] *= 2
+    gates[..., 2 * hidden : 3 * hidden] *= doubling(gates)
+    recurrent[:, 2 * hidden : 3 * hidden] *= doubling(gates)
     tanh_c = gates.new_empty(*gates.shape[:2], hidden)
     of_if, p_o = peephole[: 2 * hidden].view(2, hidden), peephole[2 * hidden :]
-    per_step, tanh_cs, ifg = gates.unbind(0), tanh_c.unbind(0), gates[..., : 3 * hidden].unbind(0)
+    per_step, tanh_cs = gates.unbind(0), tanh_c.unbind(0)
     i_and_f = gates.unflatten(-1, (4, hidden))[:, :, :2].unbind(0)  # (B, 2, H)
     i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
 
     def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
         h, c = new
         add_product_(per_step[t], read, recurrent)
-        i_and_f[t].addcmul_(of_if, previous[1].unsqueeze(1))
-        ifg[t].sigmoid_()
-        tanh_from_sigmoid_(g[t])
+        i_and_f[t].addcmul_(of_if, previous[1].unsqueeze(1)).sigmoid_()
+        tanh_of_doubled_(g[t])
         torch.mul(f[t], previous[1], out=c).addcmul_(i[t], g[t])
         o[t].addcmul_(p_o, c).sigmoid_()
         torch.mul(o[t], tanh_to(tanh_cs[t], c), out=h)

@@ -1,35 +1,79 @@
 """Elementwise pieces of the cells; those of the hand-written kernels work in place or into buffers."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hybridgen.cells.precision import plain_operations_only
+
 
 @functools.cache
 def _scalar(value: float, dtype: torch.dtype) -> Tensor:
     # A tensor without dimensions on the CPU combines with tensors on any device.
-    return torch.tensor(value, dtype=dtype)
+    return torch.tensor(value, dtype=dtype, device="cpu")
 
 
-def tanh_from_sigmoid_(value: Tensor) -> Tensor:
-    """Turn ``sigmoid(2x)`` into ``tanh(x) = 2 sigmoid(2x) - 1`` in place.
+def by_sigmoid(like: Tensor) -> bool:
+    """Whether tanh is taken as ``2 sigmoid(2x) - 1``: on a CPU, in float32 and float64.
 
-    On a CPU torch's sigmoid is 4 to 8 times faster than its tanh; the error is one unit in the last place of 1.
+    There torch's sigmoid is 4 to 8 times faster than its tanh. The error is one unit in the last place of 1, which in
+    16 bits would drown small values.
     """
+    return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+
+
+def doubling(like: Tensor) -> int:
+    """What the argument of a tanh is multiplied by ahead of time for :func:`tanh_of_doubled_`."""
+    return 2 if by_sigmoid(like) else 1
+
+
+def tanh_of_doubled_(value: Tensor) -> Tensor:
+    """tanh in place, of an argument that was multiplied by :func:`doubling`."""
+    return _from_sigmoid_(value.sigmoid_()) if by_sigmoid(value) else value.tanh_()
+
+
+def lstm_gates_(gates: Tensor) -> Callable[[int], None]:
+    """For ``gates (T, B, 4H)`` in the order i, f, g, o: what activates those of step t in place.
+
+    g must have been multiplied by :func:`doubling`; then one sigmoid serves all four.
+    """
+    *_, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+    if by_sigmoid(gates):
+        all_four = gates.unbind(0)
+
+        def activate(t: int) -> None:
+            all_four[t].sigmoid_()
+            _from_sigmoid_(g[t])
+    else:
+        i_and_f = gates[..., : gates.shape[-1] // 2].unbind(0)
+
+        def activate(t: int) -> None:
+            i_and_f[t].sigmoid_()
+            g[t].tanh_()
+            o[t].sigmoid_()
+
+    return activate
+
+
+def _from_sigmoid_(value: Tensor) -> Tensor:
+    """Turn ``sigmoid(2x)`` into ``tanh(x)`` in place."""
     return torch.add(_scalar(-1.0, value.dtype), value, alpha=2, out=value)
 
 
 def tanh_to(out: Tensor, value: Tensor) -> Tensor:
-    """``tanh(value)`` into ``out``, by the sigmoid."""
-    return tanh_from_sigmoid_(torch.mul(value, 2, out=out).sigmoid_())
+    """``tanh(value)`` into ``out``."""
+    if not by_sigmoid(value):
+        return torch.tanh(value, out=out)
+    return _from_sigmoid_(torch.mul(value, 2, out=out).sigmoid_())
 
 
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        result = tanh_from_sigmoid_(torch.mul(value, 2).sigmoid_())
+        result = _from_sigmoid_(torch.mul(value, 2).sigmoid_())
         ctx.save_for_backward(result)
         return result
 
@@ -40,8 +84,8 @@ class _Tanh(torch.autograd.Function):
 
 
 def tanh(value: Tensor) -> Tensor:
-    """The hyperbolic tangent under autograd, by the sigmoid; differentiable any number of times."""
-    return torch.tanh(value) if torch.compiler.is_compiling() else _Tanh.apply(value)
+    """The hyperbolic tangent under autograd, the fastest way; differentiable any number of times."""
+    return _Tanh.apply(value) if by_sigmoid(value) and not plain_operations_only() else torch.tanh(value)
 
 
 def sigmoid_slope(factor: Tensor, activation: Tensor, out: Tensor) -> Tensor:

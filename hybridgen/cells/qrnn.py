@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.base import Cell
-from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import linear
 from hybridgen.cells.pointwise import tanh
 
@@ -59,10 +58,6 @@ class QRNN(Cell):
         self.weight_ih = nn.Parameter(torch.empty(self.gates * hidden_size, window * input_size))
         self.bias = nn.Parameter(torch.empty(self.gates * hidden_size)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
-        """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=self.gates)
 
     def state_widths(self) -> dict[str, int]:
         return {"c": self.hidden_size, "window": (self.window - 1) * self.input_size}

@@ -13,6 +13,8 @@ each step is a kernel launch, the scan from ``SHORTEST_SCAN`` steps on.
 import torch
 from torch import Tensor
 
+from hybridgen.cells.precision import plain_operations_only
+
 #: Number of steps from which a GPU scans; below, launching the loop's kernels costs no more than the scan's.
 SHORTEST_SCAN = 64
 
@@ -35,7 +37,7 @@ def linear_recurrence(gain: Tensor, addition: Tensor, initial: Tensor, way: str 
     if way is None:
         way = "scan" if gain.device.type == "cuda" and gain.shape[1] >= SHORTEST_SCAN else "loop"
     if way == "loop":
-        if torch.compiler.is_compiling():
+        if plain_operations_only():
             return _plain(gain, addition, initial)
         return _Loop.apply(gain, addition, initial)
     if way == "scan":
@@ -75,8 +77,13 @@ class _Loop(torch.autograd.Function):
             out = grads.unbind(1)
             out[-1].copy_(last)
             _run(gain.unbind(1)[:0:-1], grad.unbind(1)[-2::-1], last, out[-2::-1])
-        previous = torch.cat([initial.unsqueeze(1), values[:, :-1]], 1)
-        return grads * previous, grads, gain[:, 0] * grads[:, 0]
+        if torch.is_grad_enabled():
+            grad_gain = grads * torch.cat([initial.unsqueeze(1), values[:, :-1]], 1)
+        else:
+            grad_gain = torch.empty_like(values)
+            torch.mul(grads[:, 0], initial, out=grad_gain[:, 0])
+            torch.mul(grads[:, 1:], values[:, :-1], out=grad_gain[:, 1:])
+        return grad_gain, grads, gain[:, 0] * grads[:, 0]
 
 
 def _run(gains: tuple, additions: tuple, value: Tensor, out: tuple) -> None:

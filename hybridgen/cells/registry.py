@@ -41,6 +41,8 @@ _CELLS: dict[str, type[Cell]] = {
     "mlstm": MLSTM,
 }
 
+_OWN = frozenset(_CELLS)
+
 
 def names() -> tuple[str, ...]:
     """The names :func:`make` knows, gated cells first, then those that are linear in time."""
@@ -94,10 +96,12 @@ def options_of(cls: type[Cell]) -> dict[str, Any]:
 def register(name: str, cls: type[Cell]) -> None:
     """Add a cell of your own, so that :func:`make`, :class:`Stack` and every configuration know its name.
 
+    A name of your own may be given again (a notebook cell that is run twice); those of the toolkit may not.
+
     Raises:
-        ValueError: if the name is taken or the class is no :class:`Cell`.
+        ValueError: if the name is one of the toolkit's or the class is no :class:`Cell`.
     """
-    if name in _CELLS:
+    if name in _OWN:
         raise ValueError(f"there is already a cell named {name!r}")
     if not (isinstance(cls, type) and issubclass(cls, Cell)):
         raise ValueError(f"{cls!r} is not a subclass of hybridgen.cells.Cell")

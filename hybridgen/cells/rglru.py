@@ -60,7 +60,7 @@ class RGLRU(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; decays as in the paper, uniform between ``fastest`` and ``slowest``."""
-        initialise_(self, scheme, gates=1)
+        initialise_(self, scheme)
         with torch.no_grad():
             bound = math.sqrt(self.num_blocks / self.hidden_size)
             self.weight_gates.uniform_(-bound, bound)
@@ -83,7 +83,7 @@ class RGLRU(Cell):
         u, gates = projected
         r, i = gates.chunk(2, -1)
         log_a = -SHARPNESS * F.softplus(self.decay) * r
-        # 1 - a^2 without cancellation; the root's slope is bounded where a reaches 1. The root is taken as
-        # v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
+        # 1 - a^2 without cancellation, bounded so that the root's slope stays finite where a reaches 1. The root is
+        # taken as v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
         square = -torch.expm1(2 * log_a).clamp(max=-1e-6)
-        return torch.exp(log_a), square * torch.rsqrt(square) * i * u
+        return torch.exp(log_a), square * torch.rsqrt(square) * (i * u)

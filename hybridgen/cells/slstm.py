@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridgen.cells.base import Cell
-from hybridgen.cells.initialise import initialise_
+from hybridgen.cells.initialise import initialise_, orthogonal_
 from hybridgen.cells.matmul import linear
 
 #: The stabiliser of an empty memory: log of nothing, finite in every floating type.
@@ -45,6 +45,7 @@ class SLSTM(Cell):
 
     State = SLSTMState
     recurrent_weights = ("weight_hh",)
+    learnable_components = ("h",)  # an empty memory has nothing to learn from
     starts_at = {"m": EMPTY}  # noqa: RUF012 (declared ClassVar in Cell)
     variants = ({}, {"num_heads": 2, "forget_gate": "exponential"})
 
@@ -65,18 +66,12 @@ class SLSTM(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; forget biases run from 3 to 6, memory spans from short to long."""
-        initialise_(self, scheme, gates=4)
+        initialise_(self, scheme)
         with torch.no_grad():
             for block in self.weight_hh.chunk(4 * self.num_heads):
-                nn.init.orthogonal_(block)
+                orthogonal_(block)
             start, end = self.hidden_size, 2 * self.hidden_size
             self.bias[start:end] = torch.linspace(3, 6, self.hidden_size)
-
-    def learn_initial_state(self) -> None:
-        """Make the initial state a parameter; it starts as a memory of zeros with weight one."""
-        super().learn_initial_state()
-        nn.init.zeros_(self.learned_state["m"])
-        nn.init.ones_(self.learned_state["n"])
 
     def project(self, inputs: Tensor) -> Tensor:
         return linear(inputs, self.weight_ih, self.bias)

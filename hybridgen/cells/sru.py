@@ -56,7 +56,7 @@ class SRU(Cell):
 
     def reset_parameters(self, scheme: str = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
-        initialise_(self, scheme, gates=self.blocks)
+        initialise_(self, scheme)
         set_forget_bias_(self, 0)
 
     def project(self, inputs: Tensor) -> tuple[Tensor, ...]:

@@ -5,17 +5,18 @@ Ghahramani 2016, arXiv:1512.05287); zoneout (Krueger et al. 2017, arXiv:1606.013
 of the recurrent weights (Merity et al. 2018, arXiv:1708.02182).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hybridgen.cells.base import Cell, checked_lengths
 from hybridgen.cells.noise import Noise, dropout_mask, zoneout_mask
 from hybridgen.cells.registry import make
 from hybridgen.cells.state import state_class
+from hybridgen.cells.through_time import with_weights
 
 
 class Masks(NamedTuple):
@@ -130,11 +131,19 @@ class Stack(nn.Module):
         self.hidden_size = widths[-1]
         self.num_layers = len(widths)
         _check_fit(self.cells[0], cell, self)
-        self.State = state_class(tuple(self.state_widths()))
         for each in self.cells:
             each.reset_parameters(initialisation)
             if learn_initial_state:
                 each.learn_initial_state()
+
+    @functools.cached_property
+    def State(self) -> type[tuple]:
+        """The NamedTuple class of this stack's state."""
+        return state_class(tuple(self.state_widths()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The class of the state is made at run time: pickle could not find it, and it is made again when asked for.
+        return {name: value for name, value in self.__dict__.items() if name != "State"}
 
     @property
     def cells(self) -> list[Cell]:
@@ -194,14 +203,15 @@ class Stack(nn.Module):
         if self.bidirectional:
             raise ValueError("a bidirectional stack reads the future of a sequence: it has no step")
         masks = masks or self.draw_masks(input.shape[0], 1).at(0)
+        if any(mask is not None and mask.dim() != 2 for mask in (*masks.inputs, masks.output)) or any(
+            isinstance(m, Tensor) and m.dim() != 2 for noise in masks.noises for m in (noise.update or {}).values()
+        ):
+            raise ValueError("these masks are of a whole sequence: give those of one step, masks.at(t)")
         previous = self._split(state, input.shape[0])
 
         def run(k: int, x: Tensor) -> tuple[Tensor, Any]:
             cell, noise = self.cells[k], masks.noises[k]
-            if not masks.weights[k]:
-                return cell.step(x, previous[k], noise=noise)
-            dropped = {f"cell.{name}": weight for name, weight in _dropped(cell, masks.weights[k]).items()}
-            return functional_call(_Step(cell), dropped, (x, previous[k], noise))
+            return _dropped(cell, masks.weights[k]).step(x, previous[k], noise=noise)
 
         output, states = self._through_layers(input, masks, run)
         return output, self._join(states)
@@ -228,6 +238,8 @@ class Stack(nn.Module):
             return_states: also return all states, ``(B, T, width)``.
             way: how the cells walk through time; the fastest that fits by default.
         """
+        if inputs.dim() != 3:
+            raise ValueError(f"inputs must have shape (batch, time, {self.input_size}) but have {tuple(inputs.shape)}")
         batch_size, time = inputs.shape[:2]
         masks = masks or self.draw_masks(batch_size, time)
         previous = self._split(state, batch_size)
@@ -250,12 +262,7 @@ class Stack(nn.Module):
                 "way": way,
             }
             cell, arguments = self.cells[k], (backwards.flip(x) if reverse else x, previous[k])
-            if masks.weights[k]:
-                # functional_call puts the dropped weights in the place of the parameters for this one call;
-                # they are kept nowhere, so the parameters stay what they are.
-                results = functional_call(cell, _dropped(cell, masks.weights[k]), arguments, options)
-            else:
-                results = cell(*arguments, **options)
+            results = _dropped(cell, masks.weights[k])(*arguments, **options)
             output, last, *states = results
             if reverse:
                 output = backwards.flip(output)
@@ -338,20 +345,11 @@ _RATES = (
 )
 
 
-class _Step(nn.Module):
-    """``cell.step`` as a module call, which is what functional_call can call."""
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__()
-        self.cell = cell
-
-    def forward(self, x: Tensor, state: Any, noise: Noise) -> tuple[Tensor, Any]:
-        return self.cell.step(x, state, noise=noise)
-
-
-def _dropped(cell: Cell, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Recurrent weights after weight drop."""
-    return {name: getattr(cell, name) * mask for name, mask in masks.items()}
+def _dropped(cell: Cell, masks: dict[str, Tensor]) -> Cell:
+    """The cell with its recurrent weights after weight drop; the parameters stay what they are."""
+    if not masks:
+        return cell
+    return with_weights(cell, {name: getattr(cell, name) * mask for name, mask in masks.items()})
 
 
 class _Backwards:
@@ -377,7 +375,7 @@ class _Backwards:
 
 
 def _widths(hidden_size: int | Sequence[int], num_layers: int | None) -> list[int]:
-    if isinstance(hidden_size, int):
+    if not isinstance(hidden_size, Sequence):
         if num_layers is not None and num_layers < 1:
             raise ValueError(f"num_layers is {num_layers}: a stack has at least one layer")
         return [hidden_size] * (1 if num_layers is None else num_layers)

@@ -14,7 +14,7 @@ A sequence can be walked in up to four ways; :func:`ways` lists those of a cell,
     (:mod:`~hybridgen.cells.recurrence`) or, for ``mlstm``, products over chunks.
 ``loop``
     Plain autograd operations, one step after the other. Serves everything, slowest, and is what
-    ``torch.compile`` and ``torch.export`` trace.
+    ``torch.compile``, ``torch.export`` and the transforms of ``torch.func`` see.
 
 All can be differentiated twice. ``handwritten`` does it by re-running the loop when ``backward`` is called with
 ``create_graph=True``; the fused kernels of a GPU cannot, so a gradient penalty (WGAN-GP, R1) on a GPU is taken
@@ -28,11 +28,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from hybridgen.cells import fused, handwritten, matmul, recurrence
+from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.noise import Noise
+from hybridgen.cells.precision import in_state_type, plain_operations_only, without_autocast
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -81,7 +84,9 @@ def ways(cell: "Cell") -> tuple[str, ...]:
         own.append("fused")
     if handwritten.offered(cell):
         own.append("handwritten")
-    if cell.linear_in_time or hasattr(cell, "parallel"):
+    if (cell.linear_in_time and defines_mathematics(cell, "coefficients")) or (
+        hasattr(cell, "parallel") and defines_mathematics(cell, "parallel")
+    ):
         own.append("parallel")
     return (*own, "loop")
 
@@ -89,11 +94,11 @@ def ways(cell: "Cell") -> tuple[str, ...]:
 def choose(call: Call) -> str:
     """The way a call is walked when none is asked for.
 
-    In this order: the loop under ``torch.compile``; ``parallel`` where the cell has it; ``fused`` where it is
-    exact for the call and the fastest on the device; ``handwritten``; the loop.
+    In this order: the loop under ``torch.compile`` and ``torch.func``; ``parallel`` where the cell has it; ``fused``
+    where it is exact for the call and the fastest on the device; ``handwritten``; the loop.
     """
     cell, available = call.cell, ways(call.cell)
-    if torch.compiler.is_compiling():
+    if plain_operations_only():
         return "loop"
     if "parallel" in available:
         return "parallel"
@@ -139,20 +144,6 @@ def one_step(cell: "Cell", input: Tensor, state: Any, noise: Noise) -> tuple[Ten
     return _advance(cell, projected, state, noise)
 
 
-def in_state_type(projected: Any, state: Any) -> Any:
-    """What the inputs were projected to, in the type of the state: autocast may have made it bfloat16."""
-    dtype = state[0].dtype
-    if isinstance(projected, Tensor):
-        return projected.to(dtype)
-    return tuple(x.to(dtype) for x in projected)
-
-
-def without_autocast(like: Tensor) -> contextlib.AbstractContextManager:
-    """The recurrence accumulates in the type of its state; only products of the inputs are cast down."""
-    device = like.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
-
-
 def _advance(cell: "Cell", projected: Any, state: Any, noise: Noise) -> tuple[Tensor, Any]:
     """One step of a cell and of what regularisation adds to it: the output and the new state."""
     with without_autocast(state[0]):
@@ -180,7 +171,7 @@ def _blend(new: Any, old: Any, noise: Noise) -> Any:
 
 def loop(call: Call) -> tuple[Tensor, Any, Any]:
     """The reference: one step after the other in plain autograd operations."""
-    if torch.compiler.is_compiling():
+    if plain_operations_only():
         return _loop(call)
     with matmul.weight_gradients_at_the_end():
         return _loop(call)
@@ -217,19 +208,18 @@ def _loop(call: Call) -> tuple[Tensor, Any, Any]:
     return torch.stack(outputs, 1), state, everything
 
 
-class _Loop(nn.Module):
-    def __init__(self, cell: "Cell") -> None:
-        super().__init__()
-        self.cell = cell
+def with_weights(cell: "Cell", weights: dict[str, Tensor]) -> "Cell":
+    """The same cell with other tensors in the place of some parameters; the cell itself is not touched.
 
-    def forward(self, call: Call) -> tuple[Tensor, Any, Any]:
-        return loop(call)
-
-
-def loop_with_weights(call: Call, weights: dict[str, Tensor]) -> tuple[Tensor, Any, Any]:
-    """The loop with some of the cell's parameters replaced by other tensors."""
-    named = {f"cell.{name}": weight for name, weight in weights.items()}
-    return torch.func.functional_call(_Loop(call.cell), named, (call,))
+    ``torch.func.functional_call`` would put them into the module for the time of the call, which other threads see and
+    which writes through a parametrisation (spectral norm, weight norm) into the parameter behind it.
+    """
+    kind = parametrize.type_before_parametrizations(cell)
+    others = getattr(cell, "parametrizations", {})
+    parameters = {**cell._parameters, **{name: getattr(cell, name) for name in others}, **weights}
+    shadow = kind.__new__(kind)
+    shadow.__dict__.update(cell.__dict__, _parameters=parameters)
+    return shadow
 
 
 def _parallel(call: Call) -> tuple[Tensor, Any, Any]:
