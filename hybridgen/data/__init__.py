@@ -1,0 +1,60 @@
+"""Data: text found, downloaded, encoded once and batched.
+
+>>> from hybridgen.data import TextData
+>>> data = TextData(source="embedded", codec="characters", batch_size=32, bptt=128)
+>>> data.vocab_size, data.counts["train"].tokens  # doctest: +SKIP
+
+Names are imported when they are first used, so that ``hybridgen data`` answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybridgen.data.batching import IGNORED, BatchLoader, TextBatch
+    from hybridgen.data.download import fetch
+    from hybridgen.data.errors import DataError
+    from hybridgen.data.lanes import Lanes
+    from hybridgen.data.lines import Lines
+    from hybridgen.data.public_sets import PUBLIC_SETS
+    from hybridgen.data.text import TextData
+    from hybridgen.data.tokens import TokenCounts, TokenFile
+    from hybridgen.data.windows import ColdWindows
+
+_MODULES = {
+    "BatchLoader": "batching",
+    "ColdWindows": "windows",
+    "DataError": "errors",
+    "IGNORED": "batching",
+    "Lanes": "lanes",
+    "Lines": "lines",
+    "PUBLIC_SETS": "public_sets",
+    "TextBatch": "batching",
+    "TextData": "text",
+    "TokenCounts": "tokens",
+    "TokenFile": "tokens",
+    "fetch": "download",
+}
+
+__all__ = [
+    "IGNORED",
+    "PUBLIC_SETS",
+    "BatchLoader",
+    "ColdWindows",
+    "DataError",
+    "Lanes",
+    "Lines",
+    "TextBatch",
+    "TextData",
+    "TokenCounts",
+    "TokenFile",
+    "fetch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,42 @@
+"""The one error of this room, and the checks that every option passes through. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+    """Data, or an option about data, that cannot be used.
+
+    The message is one sentence for the person at the keyboard: what was given, what is wrong with it, what
+    to do.
+    """
+
+
+def name_the_closest(name: object, valid: Iterable[str]) -> str:
+    """Phrase the choice a person has: ``"did you mean 'ptb'?"`` for a near miss, otherwise every valid name."""
+    valid = list(valid)
+    near = difflib.get_close_matches(name, valid, n=1) if isinstance(name, str) else []
+    return f"did you mean {near[0]!r}?" if near else "choose one of " + ", ".join(map(repr, valid))
+
+
+def check_choice(value: object, option: str, valid: Iterable[str]) -> None:
+    """Raise unless ``value`` is one of ``valid``, naming the closest."""
+    valid = list(valid)
+    if value not in valid:
+        raise DataError(f"{option}={value!r} is unknown: {name_the_closest(value, valid)}")
+
+
+def check_count(value: object, option: str, minimum: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``minimum``."""
+    if type(value) is not int or value < minimum:  # type(): True is not a count
+        raise DataError(f"{option}={value!r} must be a whole number of at least {minimum}")
+    return value
+
+
+def check_fraction(value: object, option: str) -> float:
+    """Return ``value`` if it is a number of at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise DataError(f"{option}={value!r} must be a fraction of at least 0 and below 1, such as 0.05")
+    return float(value)

@@ -1,0 +1,66 @@
+"""Where data lies on this machine, and writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def cache_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/hybridgen``, by default ``~/.cache/hybridgen``; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridgen"
+
+
+def data_folders() -> list[Path]:
+    """Return where public sets are looked for, in order: ``$HYBRIDGEN_DATA`` if set, then the cache."""
+    chosen = os.environ.get("HYBRIDGEN_DATA")
+    return ([Path(chosen)] if chosen else []) + [cache_folder() / "data"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Write a file under a temporary name beside ``path``; it becomes ``path`` only if the block ends well.
+
+    The temporary file is in the same folder and so on the same disk: giving it its name is one step.
+
+    Yields:
+        The open file, and its temporary path.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    partial = Path(temporary)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=1 << 20) as handle:
+            yield handle, partial
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.chmod(0o644)  # mkstemp made it private
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with whole_file(path) as (handle, _):
+        handle.write(json.dumps(value).encode("utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None if there is no such file or no object in it."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,180 @@
+"""Public sets arrive whole and right, or not at all: against a real server on this machine."""
+
+import hashlib
+import http.server
+import socket
+import threading
+
+import pytest
+
+from hybridgen.data import DataError, download, fetch, public_sets
+from hybridgen.data.public_sets import PUBLIC_SETS, PublicFile, PublicSet
+
+CONTENT = b"some public text\n" * 100_000  # more than a block
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        if self.path == "/interrupted":
+            self.wfile.write(CONTENT[: len(CONTENT) // 2])
+            self.close_connection = True
+        elif self.path == "/wrong":
+            self.wfile.write(CONTENT[:-1] + b"!")
+        else:
+            self.wfile.write(CONTENT)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def public(monkeypatch, tmp_path):
+    """Make a set of one file known, with the cache in a new folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HYBRIDGEN_DATA", raising=False)
+
+    def make(address, **known):
+        known = known or {"sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
+        file = PublicFile("train.txt", address, aliases=("set.train.txt",), **known)
+        monkeypatch.setitem(PUBLIC_SETS, "set", PublicSet("set", "a set", "free", (file,)))
+        return tmp_path / "cache" / "hybridgen" / "data" / "set"
+
+    return make
+
+
+def test_a_good_file_arrives_and_is_found(server, public):
+    folder = public(f"{server}/good")
+    lines = []
+    (result,) = fetch("set", report=lines.append)
+    assert result.path == folder / "train.txt"
+    assert result.path.read_bytes() == CONTENT
+    assert result.verified
+    assert not result.was_there
+    assert "licence: free" in "\n".join(lines)
+    assert "verified" in lines[-1]
+    assert [path.name for path in folder.iterdir()] == ["train.txt"]
+    assert download.locate(PUBLIC_SETS["set"]) == [folder / "train.txt"]
+
+
+def test_a_file_that_is_there_is_not_downloaded_again(server, public, tmp_path):
+    public(f"{server}/good")
+    fetch("set", to=tmp_path / "here", report=str)
+    public("http://127.0.0.1:9/nobody")
+    (result,) = fetch("set", to=tmp_path / "here", report=str)
+    assert result.was_there
+    assert result.path == tmp_path / "here" / "set" / "train.txt"
+
+
+@pytest.mark.parametrize(
+    ("path", "known", "message"),
+    [
+        ("/wrong", {}, "is not the public file .its checksum is not SHA-256"),
+        ("/wrong", {"git_blob": "0" * 40}, "is not the public file .its checksum is not git blob 0000"),
+        ("/good", {"sha256": "0" * 64, "size": 5}, "has 1700000 bytes but the public file has 5"),
+        ("/interrupted", {}, "broke off after 850000 of 1700000 bytes: try again"),
+        ("/missing", {}, "answers 404"),
+    ],
+)
+def test_anything_else_leaves_nothing(server, public, path, known, message):
+    folder = public(server + path, **known)
+    with pytest.raises(DataError, match=message) as error:
+        fetch("set", report=str)
+    assert server + path in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_failed_download_does_not_touch_what_is_there(server, public):
+    folder = public(f"{server}/wrong")
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text("older")
+    with pytest.raises(DataError):
+        fetch("set", report=str)
+    assert [path.read_text() for path in folder.iterdir()] == ["older"]
+
+
+def test_no_network_names_the_address_and_the_way_around(public):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/train.txt"
+        public(address)
+        with pytest.raises(DataError, match=rf"{address} cannot be reached .*`hybridgen data set --from DIR`"):
+            fetch("set", report=str)
+
+
+@pytest.mark.parametrize("name", ["train.txt", "set.train.txt", "set/train.txt"])
+def test_a_local_copy_passes_the_same_check(public, tmp_path, name):
+    folder = public("http://127.0.0.1:9/nobody")
+    copy = tmp_path / "copy" / name
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(CONTENT)
+    (result,) = fetch("set", copy_from=tmp_path / "copy", report=str)
+    assert result.verified
+    assert result.path.read_bytes() == CONTENT
+    result.path.unlink()
+    copy.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(DataError, match="is not the public file"):
+        fetch("set", copy_from=tmp_path / "copy", report=str)
+    assert list(folder.iterdir()) == []
+    with pytest.raises(DataError, match=r"has no file train\.txt or set\.train\.txt"):
+        fetch("set", copy_from=tmp_path, report=str)
+
+
+def test_a_file_without_a_checksum_is_taken_and_said_to_be_unverified(server, public):
+    public(f"{server}/good", sha256=None)
+    lines = []
+    (result,) = fetch("set", report=lines.append)
+    assert not result.verified
+    assert result.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert "NOT verified" in lines[-1]
+    assert result.sha256 in lines[-1]
+
+
+def test_a_file_is_recognised_by_its_name_in_git(server, public):
+    blob = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()
+    public(f"{server}/good", git_blob=blob)
+    (result,) = fetch("set", report=str)
+    assert result.verified
+
+
+def test_a_folder_that_cannot_be_written(server, public, tmp_path):
+    public(f"{server}/good")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot be written .*--to"):
+        fetch("set", to=tmp_path / "file", report=str)
+
+
+def test_an_unknown_set_names_the_closest():
+    with pytest.raises(DataError, match="there is no public set 'wikitext2': did you mean 'wikitext-2'"):
+        fetch("wikitext2")
+
+
+def test_the_registry_is_complete():
+    assert set(PUBLIC_SETS) == {"ptb", "tinyshakespeare", "wikitext-2"}
+    for name, public_set in PUBLIC_SETS.items():
+        assert public_set is public_sets.find_public_set(name)
+        assert public_set.licence
+        for file in public_set.files:
+            assert file.address.startswith("https://")
+            assert len(file.sha256 or file.git_blob or "") in (64, 40)
+        in_one_file = public_set.train_fraction is not None
+        assert [file.name for file in public_set.files] == (
+            ["input.txt"] if in_one_file else ["train.txt", "valid.txt", "test.txt"]
+        )
