@@ -1,0 +1,129 @@
+"""The contract of a head: what turns hidden states into the distribution of the next element.
+
+A head over V classes offers three functions of hidden states ``(N, H)``, all in nats::
+
+    head.nll(hidden, targets)   # (N,): -log p(target), exact, differentiable
+    head.log_probs(hidden)      # (N, V): log p of every class, exactly normalised; what sampling reads
+    head.loss(hidden, targets)  # (N,): what training minimises: nll, plus whatever the head regularises with
+
+and ``nll`` is what ``log_probs`` holds at the target. Sequences ``(B, T, H)`` are flattened by the caller, who
+drops masked elements first (:func:`hybridgen.objectives.likelihood.select`): no head ever sees padding.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.heads.chunked import chunk_rows
+
+
+class Head(nn.Module):
+    """A distribution over classes given a hidden state. See the module's text for the contract.
+
+    Attributes:
+        hidden_size: width H of a hidden state.
+        num_classes: number V of classes.
+        chunk_size: rows that :meth:`nll` takes at a time, or None for the default rule of
+            :func:`hybridgen.heads.chunked.cross_entropy`.
+
+    Raises:
+        ValueError: if a size is not a whole number of at least 1.
+    """
+
+    def __init__(self, hidden_size: int, num_classes: int, *, chunk_size: int | None = None) -> None:
+        super().__init__()
+        sizes = {"hidden_size": hidden_size, "num_classes": num_classes}
+        for name, size in (sizes if chunk_size is None else {**sizes, "chunk_size": chunk_size}).items():
+            check_size(name, size)
+        self.hidden_size = hidden_size
+        self.num_classes = num_classes
+        self.chunk_size = chunk_size
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of the targets.
+
+        Args:
+            hidden: ``(N, H)``.
+            targets: ``(N,)`` int64 in 0..V-1.
+
+        Returns:
+            ``(N,)`` nats, with a gradient.
+
+        Raises:
+            ValueError: if a shape or a target does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define nll()")
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log probability of every class.
+
+        Args:
+            hidden: ``(N, H)``.
+
+        Returns:
+            ``(N, V)`` nats, each row normalised: its exponentials sum to 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define log_probs()")
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises, ``(N,)``; :meth:`nll` unless the head says otherwise."""
+        return self.nll(hidden, targets)
+
+    def extra_repr(self) -> str:
+        """The sizes, as ``print(module)`` shows them."""
+        return f"{self.hidden_size}, {self.num_classes}"
+
+    def _check_hidden(self, hidden: Tensor) -> None:
+        if hidden.dim() != 2 or hidden.shape[1] != self.hidden_size:
+            raise ValueError(
+                f"hidden must have shape (rows, {self.hidden_size}) but has {tuple(hidden.shape)}: "
+                "flatten batch and time first"
+            )
+
+    def _check(self, hidden: Tensor, targets: Tensor) -> None:
+        self._check_hidden(hidden)
+        if targets.shape != hidden.shape[:1] or targets.dtype is not torch.int64:
+            raise ValueError(
+                f"targets must be int64 of shape ({hidden.shape[0]},) but are {targets.dtype} of {tuple(targets.shape)}"
+            )
+        # Elsewhere the check would make the device wait; there, gathering the target's logit is checked by torch.
+        if targets.device.type != "cpu" or targets.numel() == 0 or torch.compiler.is_compiling():
+            return
+        smallest, largest = int(targets.min()), int(targets.max())
+        if smallest < 0 or largest >= self.num_classes:
+            raise ValueError(f"targets must lie in 0..{self.num_classes - 1} but span {smallest}..{largest}")
+
+    def _row_chunks(self, hidden: Tensor, experts: int = 1) -> tuple[Tensor, ...]:
+        """Hidden states in the chunks that :meth:`nll` takes."""
+        return hidden.split(chunk_rows(hidden.shape[0], experts, self.num_classes, self.chunk_size))
+
+
+def check_size(name: str, size: object) -> None:
+    """Raise ValueError unless ``size`` is a whole number of at least 1."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"{name} is {size!r}: give a whole number of at least 1")
+
+
+def tied_weight(tied: nn.Embedding | nn.Parameter, num_classes: int) -> nn.Parameter:
+    """The parameter ``(V, E)`` to share with an embedding (Press & Wolf 2017; Inan et al. 2017).
+
+    Raises:
+        ValueError: if it is no embedding, or not one of ``num_classes`` classes.
+    """
+    weight = tied.weight if isinstance(tied, nn.Embedding) else tied
+    if not isinstance(weight, nn.Parameter) or weight.dim() != 2:
+        raise ValueError(f"tied is of type {type(tied).__name__}: give an nn.Embedding or its weight, a parameter")
+    if weight.shape[0] != num_classes:
+        raise ValueError(f"tied has {weight.shape[0]} rows but num_classes is {num_classes}: they must agree")
+    return weight
+
+
+def linear_weight(outputs: int, inputs: int) -> nn.Parameter:
+    """A weight ``(outputs, inputs)`` that starts as that of ``nn.Linear``: uniform within 1 / sqrt(inputs)."""
+    bound = inputs**-0.5
+    return nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
+
+
+def projection_weight(outputs: int, inputs: int) -> nn.Parameter:
+    """A projection ``(outputs, inputs)`` that starts orthogonal; as the identity where it is square."""
+    weight = torch.empty(outputs, inputs)
+    return nn.Parameter(nn.init.eye_(weight) if outputs == inputs else nn.init.orthogonal_(weight))

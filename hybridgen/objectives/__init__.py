@@ -1,0 +1,1 @@
+"""Objectives: losses, regularisers and their schedules, as functions of tensors."""
