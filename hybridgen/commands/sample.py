@@ -1,0 +1,117 @@
+"""`hybridgen sample`: new text from a checkpoint."""
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hybridgen.commands.options import Parser
+
+#: The options of decoding that a person sets, with what they mean; names and meanings are Hugging Face's.
+DECODING = {
+    "max_new_tokens": "longest continuation, in tokens",
+    "min_new_tokens": "shortest continuation, in tokens",
+    "temperature": "divides the logits: below 1 sharper, above 1 flatter",
+    "top_k": "keep the k most probable tokens; 0 keeps all",
+    "top_p": "keep the most probable tokens up to this mass, in (0, 1]",
+    "min_p": "keep tokens at least this fraction as probable as the best",
+    "typical_p": "keep the most typical tokens up to this mass, in (0, 1]",
+    "repetition_penalty": "above 1 makes what was written less likely; 1 is off",
+    "no_repeat_ngram_size": "no n-gram of this size twice; 0 is off",
+    "num_beams": "beams of a beam search; 1 samples",
+    "length_penalty": "of a beam search",
+    "seed": "of the random draws; sample i of a seed is always the same",
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Write samples to the terminal as they grow, or to a JSONL file."""
+    from hybridgen.generation import DecodingOptions
+
+    defaults = {field.name: field.default for field in fields(DecodingOptions)}
+    parser = Parser(prog="hybridgen sample", description="New text from a checkpoint.")
+    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
+    parser.add_argument("--prompt", help="text to continue; - reads it from standard input")
+    parser.add_argument("--prompt_file", metavar="FILE", help="file with the text to continue")
+    parser.add_argument("--num_samples", type=int, default=1, help="number of samples")
+    parser.add_argument("--greedy", action="store_true", help="always the most probable token: no randomness")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end where this appears; may be repeated")
+    parser.add_argument("--out", metavar="FILE", help="write JSON lines here instead of printing")
+    for name, text in DECODING.items():
+        default = defaults[name]
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default {default})")
+    options = parser.parse_args(arguments)
+    if options.num_samples < 1:
+        raise ValueError(f"num_samples is {options.num_samples}: give at least 1")
+    chosen = {name: getattr(options, name) for name in DECODING}
+    decoding = DecodingOptions(
+        **chosen, do_sample=not (options.greedy or options.num_beams > 1), stop_strings=tuple(options.stop or ())
+    )
+    prompt = _prompt(options.prompt, options.prompt_file)
+    if options.out is not None and not Path(options.out).parent.is_dir():
+        raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
+
+    from hybridgen.loading import load
+
+    model = load(options.ckpt)
+    if not hasattr(model, "generate_stream"):
+        raise ValueError(f"{options.ckpt} holds a {type(model).__name__}, which does not continue text")
+    if options.num_beams > 1:
+        texts = model.search(prompt, decoding)[: options.num_samples]
+        _write(options.out, [{"sample": i, "prompt": prompt, **row} for i, row in enumerate(texts)])
+    elif options.out is None and options.num_samples == 1:
+        _print_as_it_grows(model, prompt, decoding)
+    else:
+        samples = model.generate([prompt] * options.num_samples, decoding)
+        rows = [
+            {
+                "sample": i,
+                "seed": decoding.seed,
+                "prompt": prompt,
+                "text": text,
+                "tokens": int(length),
+                "nats": -float(nats.sum()),
+                "finish_reason": reason,
+            }
+            for i, (text, length, nats, reason) in enumerate(
+                zip(samples.texts, samples.lengths, samples.log_probs, samples.finish_reasons, strict=True)
+            )
+        ]
+        _write(options.out, rows)
+    return 0
+
+
+def _prompt(prompt: str | None, path: str | None) -> str:
+    if prompt is not None and path is not None:
+        raise ValueError("--prompt and --prompt_file are both given: choose one")
+    if prompt == "-":
+        return sys.stdin.read()
+    if path is None:
+        return prompt or ""
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"--prompt_file: there is no file {path}")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompt_file: {path} is not UTF-8 at byte {error.start}") from None
+
+
+def _print_as_it_grows(model: Any, prompt: str, decoding: Any) -> None:
+    print(prompt, end="", flush=True)
+    for event in model.generate_stream([prompt], decoding):
+        print(event.texts[0], end="", flush=True)
+    print()
+
+
+def _write(out: str | None, rows: list[dict[str, Any]]) -> None:
+    if out is None:
+        for row in rows:
+            print(f"--- sample {row['sample']}\n{row['prompt']}{row['text']}")
+        return
+    partial = Path(out).with_name(Path(out).name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    partial.replace(out)
+    print(f"{len(rows)} samples written to {out}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""`hybridgen fit | validate | test | predict`: the Lightning CLI with run folders and short errors."""
+
+import difflib
+import inspect
+import logging
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from hybridgen.commands.options import one_sentence
+from hybridgen.tracking.run_folder import WANDB_MODES, SaveConfig, checkpoints, loggers, next_run_folder
+from hybridgen.tracking.samples import SampleText
+
+
+class ShortErrors(LightningArgumentParser):
+    """The Lightning parser without the usage of 400 lines; it names the closest option instead."""
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Print one sentence and leave with exit code 2."""
+        text = one_sentence(str(message)) or "the options do not fit"
+        wrong = re.search(r"[Oo]ption '([\w.]+)' is not accepted|[Uu]nrecognized arguments: --([\w.]+)", text)
+        if wrong:
+            name = wrong.group(1) or wrong.group(2)
+            known = {a.dest: a for a in self._actions} | {d: None for d in _class_options()}
+            close = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(
+                name.split(".")[-1], known, 1
+            )
+            text = f"there is no option {name!r}" + (f": did you mean {close[0]!r}?" if close else "")
+        print(f"hybridgen: error: {text}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _class_options() -> list[str]:
+    """Options of the models and data modules that configurations name by class."""
+    from hybridgen import data, models
+
+    classes = [getattr(models, name) for name in models.__all__] + [data.TextData]
+    return [option for cls in classes for option in inspect.signature(cls).parameters]
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's CLI; every fit gets a run folder of its own."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--runs", default="runs", help="folder that run folders go to")
+        parser.add_argument("--name", default=None, help="name of the run; by default that of the configuration file")
+        parser.add_argument(
+            "--wandb", default="auto", choices=WANDB_MODES, help="auto is offline without key or network"
+        )
+        parser.add_argument("--monitor", default="val/loss", help="what the best checkpoint has least of")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer, with the run folder's loggers and callbacks where it trains."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit" or config.trainer.fast_dev_run:
+            return super().instantiate_trainer(**kwargs)
+        name = config.name or _name_of(config)
+        self.folder = next_run_folder(config.runs, name)
+        self.save_config_kwargs["folder"] = self.folder
+        if config.trainer.logger in (None, True):
+            kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks += [SampleText(self.folder)]
+        # Lightning keeps checkpoint callbacks last; one that the configuration brings is the user's choice.
+        trainer.callbacks = [c for c in trainer.callbacks if type(c) is not pl.callbacks.ModelCheckpoint]
+        trainer.callbacks.append(checkpoints(self.folder, monitor=config.monitor))
+        return trainer
+
+    def before_fit(self) -> None:
+        print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
+
+
+def _name_of(config: Any) -> str:
+    paths = [Path(str(p)) for p in (config.get("config") or [])]
+    return paths[-1].stem if paths else "run"
+
+
+def _quieten() -> None:
+    """Leave out what is advertising, or about code that is not the user's."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    for message in ("Experiment logs directory", r"`isinstance\(treespec, LeafSpec\)`", ".*does not have many workers"):
+        warnings.filterwarnings("ignore", message)
+
+
+def run(arguments: list[str]) -> int:
+    """Train or evaluate; see `hybridgen fit --help`."""
+    _quieten()
+    sys.argv = ["hybridgen", *arguments]  # Lightning re-executes this line for further processes
+    TrainingCLI(
+        parser_class=ShortErrors,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        trainer_defaults={"gradient_clip_val": 1.0, "log_every_n_steps": 20},
+        auto_configure_optimizers=False,
+    )
+    return 0

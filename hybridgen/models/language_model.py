@@ -1,0 +1,338 @@
+"""The recurrent language model.
+
+    h[t] = stack(embedding(x[t]), h[t-1]),   p(x[t+1] | x[0..t]) = head(h[t])
+
+Trained by truncated backpropagation with the state carried from one chunk of the text to the next (Mikolov et al.
+2010); regularised as in Merity et al. 2018, arXiv:1708.02182; output weights tied to the embedding as in Inan et al.
+2017, arXiv:1611.01462.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from hybridgen import codecs, heads
+from hybridgen.cells import state as states
+from hybridgen.cells.noise import dropout_mask
+from hybridgen.data import TextBatch
+from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_search, sample, stream
+from hybridgen.models.building import build_stack
+from hybridgen.models.optimisation import adamw, warmup_then
+from hybridgen.objectives import likelihood
+
+
+class LanguageModel(pl.LightningModule):
+    """A recurrent language model over any text codec.
+
+    Args:
+        stack: the recurrent part, arguments of :class:`hybridgen.cells.Stack` without ``input_size``: cell,
+            hidden_size, num_layers, dropout, zoneout, weight_drop, ... Default: two layers of 256 LSTM cells.
+        embedding_size: width of a token's embedding.
+        embedding_dropout: probability that a token's whole embedding is zero for a chunk (Gal & Ghahramani 2016).
+        head: ``categorical``, ``adaptive`` (large vocabularies, tokens sorted by frequency) or ``mixture``.
+        head_options: further arguments of the head.
+        tie_weights: share the output weights with the embedding.
+        activation_regularisation: weight of the mean square of the outputs (AR, alpha of Merity et al. 2018).
+        temporal_regularisation: weight of the mean square of their change over time (TAR, beta).
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of matrices; vectors are never decayed.
+        betas: of AdamW.
+        schedule: ``cosine`` or ``constant``, after the warm-up.
+        warmup_steps: steps until the learning rate is at its peak.
+        final_learning_rate: where the cosine ends, as a fraction of the peak.
+        codec: a saved text codec; taken from the data when it is trained.
+
+    Raises:
+        ValueError: if an option does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        stack: dict[str, Any] | None = None,
+        embedding_size: int = 128,
+        embedding_dropout: float = 0.0,
+        head: str = "categorical",
+        head_options: dict[str, Any] | None = None,
+        tie_weights: bool = True,
+        activation_regularisation: float = 0.0,
+        temporal_regularisation: float = 0.0,
+        learning_rate: float = 3.0e-3,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.95),
+        schedule: str = "cosine",
+        warmup_steps: int = 100,
+        final_learning_rate: float = 0.05,
+        codec: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= embedding_dropout < 1:
+            raise ValueError(f"embedding_dropout is {embedding_dropout}: give a probability in [0, 1)")
+        if head not in heads.names():
+            raise ValueError(f"head is {head!r}: choose one of {', '.join(heads.names())}")
+        self.save_hyperparameters(ignore=["codec"])
+        # What builds this model again, without what the command line adds to the hyperparameters.
+        self.options = {
+            name: self.hparams[name] for name in inspect.signature(LanguageModel).parameters if name != "codec"
+        }
+        self.stack = build_stack({"cell": "lstm", "hidden_size": 256, "num_layers": 2} | (stack or {}), embedding_size)
+        self.codec: codecs.TextCodec | None = None
+        self.carried: Any = None  # state between two chunks of training
+        self.tokens_seen = 0
+        # Sums in double precision: a test set has millions of tokens.
+        self.validation_nats = MeanMetric().set_dtype(torch.float64)
+        self.test_nats = nn.ModuleDict()
+        if codec is not None:
+            self._build(codecs.from_config(codec))
+
+    def _build(self, codec: codecs.TextCodec) -> None:
+        self.codec = codec
+        options = self.hparams
+        self.embedding = nn.Embedding(codec.vocab_size, options.embedding_size)
+        nn.init.normal_(self.embedding.weight, std=options.embedding_size**-0.5)
+        self.head = heads.make(
+            options.head,
+            self.stack.output_size,
+            codec.vocab_size,
+            tied=self.embedding if options.tie_weights else None,
+            **(options.head_options or {}),
+        )
+
+    # The model -------------------------------------------------------------------------------------------------
+
+    def hidden(
+        self, inputs: Tensor, state: Any = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Run tokens ``(B, T)`` through embedding and stack: outputs ``(B, T, H)`` and the last state."""
+        weight = self.embedding.weight
+        embedded = F.embedding(inputs, weight)
+        if self.training and self.hparams.embedding_dropout:
+            # One draw per token of the vocabulary, looked up like the embedding itself.
+            kept = dropout_mask((len(weight),), self.hparams.embedding_dropout, weight)
+            embedded = embedded * kept[inputs].unsqueeze(-1)
+        return self.stack(embedded, state, lengths=lengths, resets=resets)
+
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Log-probabilities of every next token.
+
+        Args:
+            inputs: token ids ``(B, T)``.
+            state: state before the first of them.
+
+        Returns:
+            Natural log-probabilities ``(B, T, V)`` and the state after the last.
+        """
+        outputs, state = self.hidden(inputs, state)
+        return self.head.log_probs(outputs.flatten(0, 1)).unflatten(0, inputs.shape), state
+
+    def nats(self, batch: TextBatch, state: Any = None) -> tuple[Tensor, Tensor, Any]:
+        """Mean nats per target of a batch, the outputs ``(B, T, H)`` behind them, and the state after it."""
+        outputs, state = self.hidden(batch.inputs, state, lengths=batch.lengths, resets=batch.resets)
+        rows, targets = likelihood.select(outputs, batch.targets, lengths=batch.lengths)
+        judge = self.head.loss if self.training else self.head.nll
+        return judge(rows, targets).mean(), outputs, state
+
+    # Training --------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take the codec of the data, once."""
+        data = self.trainer.datamodule
+        if self.codec is None:
+            self._build(data.codec)
+        elif data is not None and data.codec.to_config() != self.codec.to_config():
+            raise ValueError(
+                "the data's codec is not the one this model was trained with: give the data the model's codec "
+                "(the same codec options and training text, or the saved codec itself)"
+            )
+
+    def training_step(self, batch: TextBatch, batch_index: int) -> Tensor:
+        state = None if batch.first else self.carried
+        loss, outputs, state = self.nats(batch, state)
+        self.carried = states.detach(state)
+        self.tokens_seen += batch.num_targets * self.trainer.world_size
+        self.log("train/loss", loss, prog_bar=True, batch_size=batch.num_targets)
+        self.log("train/tokens_seen", float(self.tokens_seen), batch_size=1)
+        alpha, beta = self.hparams.activation_regularisation, self.hparams.temporal_regularisation
+        if alpha:
+            loss = loss + likelihood.activation_regularisation(outputs, alpha=alpha, lengths=batch.lengths)
+        if beta:
+            loss = loss + likelihood.temporal_activation_regularisation(
+                outputs, beta=beta, lengths=batch.lengths, resets=batch.resets
+            )
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluated: Any = None
+        self.validation_nats.reset()
+
+    def validation_step(self, batch: TextBatch, batch_index: int) -> None:
+        nats, _, self._evaluated = self.nats(batch, None if batch.first else self._evaluated)
+        self.validation_nats.update(nats, batch.num_targets)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_nats("val", "loss", self.validation_nats.compute(), "valid")
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluated = None
+        for protocol in self.trainer.datamodule.test_protocols:
+            self.test_nats[protocol] = MeanMetric().set_dtype(torch.float64).to(self.device)
+
+    def test_step(self, batch: TextBatch, batch_index: int, dataloader_idx: int = 0) -> None:
+        protocol = self.trainer.datamodule.test_protocols[dataloader_idx]
+        nats, _, self._evaluated = self.nats(batch, None if batch.first else self._evaluated)
+        self.test_nats[protocol].update(nats, batch.num_targets)
+
+    def on_test_epoch_end(self) -> None:
+        for protocol, metric in self.test_nats.items():
+            self._log_nats("test", f"nats_{protocol}", metric.compute(), "test" if protocol == "carried" else None)
+        self.test_nats.clear()
+
+    def _log_nats(self, stage: str, name: str, nats: Tensor, part: str | None) -> None:
+        """Log nats per token and what follows from them; ``part`` is the text they are of, if all of it."""
+        self.log(f"{stage}/{name}", nats.float(), prog_bar=True)
+        if part is not None:
+            counts = self.trainer.datamodule.counts[part]
+            self.log(f"{stage}/perplexity", nats.exp().float(), prog_bar=True)
+            self.log(
+                f"{stage}/bits_per_byte", (nats * counts.targets / counts.target_bytes / 0.6931471805599453).float()
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and the schedule, counted in batches."""
+        options = self.hparams
+        optimizer = adamw(
+            [self], learning_rate=options.learning_rate, weight_decay=options.weight_decay, betas=options.betas
+        )
+        scheduler = warmup_then(
+            optimizer,
+            schedule=options.schedule,
+            warmup_steps=options.warmup_steps,
+            total_steps=self.trainer.estimated_stepping_batches,
+            final_fraction=options.final_learning_rate,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the file complete: the codec, and the state between two chunks."""
+        checkpoint["hybridgen_model"] = type(self).__name__
+        checkpoint["options"] = self.options
+        checkpoint["codec"] = self.codec.to_config()
+        checkpoint["carried"] = None if self.carried is None else states.to_dict(self.carried)
+        checkpoint["tokens_seen"] = self.tokens_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.codec is None:
+            self._build(codecs.from_config(checkpoint["codec"]))
+        self.tokens_seen = checkpoint["tokens_seen"]
+        carried = checkpoint["carried"]
+        self.carried = None if carried is None else states.from_dict(self.stack, carried)
+
+    # Generation ------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        options: DecodingOptions | None = None,
+        *,
+        sample_numbers: Sequence[int] | None = None,
+    ) -> Samples:
+        """Continue prompts.
+
+        Args:
+            prompts: texts; an empty one starts where a document starts, as far as the codec can say that.
+            options: how tokens are chosen; see :class:`~hybridgen.generation.DecodingOptions`.
+            sample_numbers: number of each sample for its random draws, by default 0, 1, 2...
+
+        Returns:
+            The samples; ``texts`` are the continuations.
+
+        Raises:
+            ValueError: if an option or a prompt does not fit (a character the codec does not know, for example).
+        """
+        return sample(**self._generation(prompts), options=options, sample_numbers=sample_numbers)
+
+    def generate_stream(
+        self,
+        prompts: Sequence[str],
+        options: DecodingOptions | None = None,
+        *,
+        sample_numbers: Sequence[int] | None = None,
+    ) -> Iterator[StreamStep]:
+        """:meth:`generate`, token by token."""
+        return stream(**self._generation(prompts), options=options, sample_numbers=sample_numbers)
+
+    def search(self, prompt: str, options: DecodingOptions) -> list[dict[str, Any]]:
+        """The ``options.num_beams`` best continuations of a prompt by beam search, best first.
+
+        Returns:
+            For each, ``text``, ``nats`` and ``score``.
+        """
+        settings = self._generation([prompt])
+        decode = settings.pop("decode")
+        beams = beam_search(**settings, options=options)
+        rows = zip(beams.tokens[0], beams.lengths[0].tolist(), beams.scores[0].tolist(), strict=True)
+        return [{"text": decode(tokens[:length].tolist()), "score": score} for tokens, length, score in rows]
+
+    @torch.no_grad()
+    def surprisal(self, text: str, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+        """How unexpected every token of a text is.
+
+        Args:
+            text: at least two tokens of it.
+            chunk: tokens run at once; decides the memory, not the result.
+
+        Returns:
+            The token ids ``(N,)`` and, for all but the first, their nats ``(N - 1,)`` given those before.
+
+        Raises:
+            ValueError: if the text is shorter than two tokens, or holds what the codec does not know.
+        """
+        self.eval()
+        ids = self.codec.encode(text)
+        if len(ids) < 2:
+            raise ValueError(f"a text of {len(ids)} tokens has nothing to predict: give at least two")
+        state, nats = None, []
+        for start in range(0, len(ids) - 1, chunk):
+            piece = ids[start : start + chunk + 1].to(self.device)
+            outputs, state = self.hidden(piece[None, :-1], state)
+            nats.append(self.head.nll(outputs[0], piece[1:]))
+        return ids, torch.cat(nats).cpu()
+
+    def _generation(self, prompts: Sequence[str]) -> dict[str, Any]:
+        self.eval()
+        tokens = [self._start(prompt) for prompt in prompts]
+        eos = self.codec.eos_id if self.codec.name != "words" else None
+        return {
+            "step": self._next,
+            "prompts": tokens,
+            "state": self.stack.initial_state(len(prompts)),
+            "eos_token_id": eos,
+            "decode": self.codec.decode,
+            "prefill": lambda inputs, lengths, state: self.hidden(inputs, state, lengths=lengths)[1],
+        }
+
+    def _start(self, prompt: str) -> Tensor:
+        ids = self.codec.encode(prompt, errors="strict")
+        if len(ids):
+            return ids
+        # Nothing to read yet: a document begins after the end of another, or after a line.
+        for start in (self.codec.bos_id, self.codec.eos_id):
+            if start is not None:
+                return torch.tensor([start])
+        try:
+            return self.codec.encode("\n", errors="strict")
+        except ValueError:
+            raise ValueError(
+                "the prompt is empty, and this model's codec has neither <bos>, <eos> nor a line end to start from: "
+                "give a prompt"
+            ) from None
+
+    def _next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output, state = self.stack.step(self.embedding(tokens), state)
+        return self.head.log_probs(output), state

@@ -1,0 +1,1 @@
+"""Tracking: where a run's files go and what is logged while it trains."""

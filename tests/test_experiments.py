@@ -1,0 +1,31 @@
+"""Every configuration in experiments/ is trained for a few steps."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hybridgen.commands.training import run
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "experiments").glob("**/*.yaml"))
+#: Data sets that must be brought by `hybridgen data`; the others come with the toolkit.
+NEEDED = {"ptb": "ptb/train.txt", "tinyshakespeare": "tinyshakespeare/input.txt"}
+
+
+def test_there_are_configurations():
+    assert len(CONFIGS) >= 2
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
+def test_it_trains_for_a_few_steps(config, tmp_path, monkeypatch):
+    for name, file in NEEDED.items():
+        if f"source: {name}" in config.read_text():
+            home = os.environ.get("HYBRIDGEN_DATA")
+            if home is None or not (Path(home) / file).is_file():
+                pytest.skip(f"{name} is not here: get it with `hybridgen data {name}`, or set HYBRIDGEN_DATA")
+    monkeypatch.chdir(tmp_path)
+    few = ["--trainer.max_steps", "3", "--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0"]
+    quiet = ["--trainer.enable_progress_bar", "false", "--wandb", "off"]
+    assert run(["fit", "--config", str(config), *few, *quiet]) == 0
+    assert (tmp_path / "runs" / config.stem / "0" / "checkpoints" / "last.ckpt").is_file()
