@@ -9,8 +9,12 @@ PYTEST_ARGS ?=
 
 .PHONY: demo test lint format install benchmark clean
 
+# Trains a small language model on English text that comes with Python, then samples from it.
 demo: install
-	$(BIN)/python scripts/benchmark_cells.py --quick
+	$(BIN)/hybridgen fit --config experiments/language_model/embedded.yaml --name demo --wandb offline
+	@echo; echo "Samples of the best checkpoint, temperature 0.7:"; echo
+	$(BIN)/hybridgen sample --ckpt "$$(ls -td runs/demo/*/ | head -n 1)checkpoints/best.ckpt" \
+		--prompt "The " --num_samples 3 --max_new_tokens 200 --temperature 0.7
 
 test: install lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

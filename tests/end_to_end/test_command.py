@@ -101,6 +101,15 @@ def test_sample(run, tmp_path):
     assert beams.returncode == 0, beams.stderr
 
 
+def test_the_python_script_does_the_same(run, tmp_path):
+    script = ROOT / "scripts" / "generate_text.py"
+    command = [sys.executable, str(script), str(run / "checkpoints" / "best.ckpt"), "The "]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("nats]") == 3
+    assert "most probable: The " in finished.stdout
+
+
 def test_score(run, tmp_path):
     (tmp_path / "text.txt").write_text("The statement is a list of names.\n")
     ckpt = run / "checkpoints" / "best.ckpt"
