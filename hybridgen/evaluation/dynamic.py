@@ -44,8 +44,8 @@ def dynamic_nats(
         tokens: ``(n,)`` token ids of the text.
         parameters: the weights that follow, of the model and of the head. They are changed in place and put
             back, bit for bit, even after an error; their ``.grad`` is not touched.
-        learning_rate: eta. With ``scales`` the authors took 5e-5 for the Penn Treebank, without about 1.
-        decay: lambda, the pull back to the trained weights with every segment; the authors' 0.002.
+        learning_rate: eta; with ``scales``, the default of the authors' code for the Penn Treebank is 5e-5.
+        decay: lambda, the pull back to the trained weights with every segment; 0.002 there.
         scales: from :func:`gradient_scales`, for the RMS rule; SGD where left out.
         epsilon: keeps the RMS rule off scales of zero.
         segment_length: tokens between two updates.
@@ -64,7 +64,7 @@ def dynamic_nats(
     check_at_least("segment_length", segment_length, 1)
     if scales is not None and [s.shape for s in scales] != [w.shape for w in weights]:
         raise ValueError("scales do not have the shapes of the parameters: take gradient_scales of the same ones")
-    steps, pulls = _rule(scales, learning_rate, decay, epsilon, len(weights))
+    steps, pulls = _rule(weights, scales, learning_rate, decay, epsilon)
     state, nats = None, 0.0
     with _put_back(weights) as trained, torch.enable_grad():
         for chunk in _segments(text, segment_length):
@@ -73,9 +73,12 @@ def dynamic_nats(
             gradients = _gradients(nll, weights)
             with torch.no_grad():
                 for w, w0, gradient, step, pull in zip(weights, trained, gradients, steps, pulls, strict=True):
-                    # Both terms from the weight as it was during the segment.
-                    change = pull * (w0 - w)
-                    w.add_(change if gradient is None else change - step * gradient)
+                    # In place, one pass over the weight each: this is most of the time of a short segment. The
+                    # gradient is that of the weight as it was, so the pull may come first.
+                    if decay:
+                        w.lerp_(w0, pull)
+                    if gradient is not None:
+                        w.addcmul_(gradient, step, value=-1)
     rule = "SGD" if scales is None else "RMS"
     protocol = (
         f"carried state, dynamic evaluation ({rule}, learning rate {learning_rate:g}, decay {decay:g}, "
@@ -156,11 +159,11 @@ def _gradients(nll: Tensor, weights: list[nn.Parameter]) -> tuple[Tensor | None,
 
 
 def _rule(
-    scales: Sequence[Tensor] | None, learning_rate: float, decay: float, epsilon: float, count: int
-) -> tuple[list[Tensor | float], list[Tensor | float]]:
+    weights: list[nn.Parameter], scales: Sequence[Tensor] | None, learning_rate: float, decay: float, epsilon: float
+) -> tuple[list[Tensor], list[Tensor | float]]:
     """What multiplies each weight's gradient, and its way back to the trained one."""
     if scales is None:
-        return [learning_rate] * count, [min(1.0, decay)] * count
+        return [w.new_tensor(learning_rate) for w in weights], [min(1.0, decay)] * len(weights)
     mean = torch.stack([s.mean() for s in scales]).mean()
     if not mean > 0:
         raise ValueError("scales are all zero: take gradient_scales of parameters that the text has gradients for")
