@@ -72,6 +72,15 @@ class GRU(Cell):
             n = torch.tanh(projected[:, 2 * hidden :] + linear(r * read, self.weight_hh[2 * hidden :]))
         return Hidden(torch.lerp(n, state.h, z))
 
+    def fused_step(self, input: Tensor, state: Hidden) -> Hidden | None:
+        """One step by torch's cell function; see :func:`fused.step`."""
+        if self.reset == "before":
+            return None
+        inner = None
+        if self.bias_hn is not None:
+            inner = torch.cat([self.bias_hn.new_zeros(2 * self.hidden_size), self.bias_hn])
+        return Hidden(torch.gru_cell(input, state.h, self.weight_ih, self.weight_hh, self.bias, inner))
+
     def fused_weights(self) -> tuple[str, list[Tensor]] | None:
         """torch's function and weights; see :mod:`~hybridgen.cells.fused`."""
         if self.reset == "before":

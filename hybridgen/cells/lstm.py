@@ -98,6 +98,12 @@ class LSTM(Cell):
         """The hand-written mathematics, of the cell without projection and coupled gates."""
         return None if self.coupled_gates or self.projection_size else _KERNEL
 
+    def fused_step(self, input: Tensor, state: HiddenAndCell) -> HiddenAndCell | None:
+        """One step by torch's cell function; see :func:`fused.step`."""
+        if self.coupled_gates or self.projection_size:
+            return None
+        return HiddenAndCell(*torch.lstm_cell(input, state, self.weight_ih, self.weight_hh, self.bias, None))
+
     def fused_weights(self) -> tuple[str, list[Tensor]] | None:
         """torch's function and weights; see :mod:`~hybridgen.cells.fused`."""
         if self.coupled_gates:

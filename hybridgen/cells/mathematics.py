@@ -1,5 +1,6 @@
 """Which fast way still computes what a cell's class says."""
 
+import functools
 from typing import Any
 
 #: The methods that say what a cell computes.
@@ -7,12 +8,18 @@ MATHEMATICS = ("project", "project_step", "project_sequence", "advance", "coeffi
 
 
 def defines_mathematics(cell: Any, way: str) -> bool:
-    """Whether the attribute behind a fast way speaks for the cell.
+    """:func:`speaks_for` of a cell's class."""
+    return speaks_for(type(cell), way)
+
+
+@functools.cache
+def speaks_for(kind: type, way: str) -> bool:
+    """Whether the attribute behind a fast way speaks for the class.
 
     It does not where a subclass overrides the mathematics below the class that defines the fast way: then only the
     ways that call the overridden methods are right.
     """
-    for cls in type(cell).__mro__:
+    for cls in kind.__mro__:
         if way in cls.__dict__:
             return True
         if any(name in cls.__dict__ for name in MATHEMATICS):

@@ -83,7 +83,8 @@ class RGLRU(Cell):
         u, gates = projected
         r, i = gates.chunk(2, -1)
         log_a = -SHARPNESS * F.softplus(self.decay) * r
-        # 1 - a^2 without cancellation, bounded so that the root's slope stays finite where a reaches 1. The root is
-        # taken as v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
-        square = -torch.expm1(2 * log_a).clamp(max=-1e-6)
-        return torch.exp(log_a), square * torch.rsqrt(square) * (i * u)
+        less = torch.expm1(log_a)  # a - 1
+        # 1 - a^2 = (1 - a)(1 + a) without cancellation, bounded so that the root's slope stays finite where a reaches
+        # 1. The root is taken as v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
+        square = (-less * (less + 2)).clamp(min=1e-6)
+        return less + 1, square * torch.rsqrt(square) * (i * u)

@@ -140,6 +140,9 @@ def walk(call: Call, way: str | None = None) -> tuple[Tensor, Any] | tuple[Tenso
 
 def one_step(cell: "Cell", input: Tensor, state: Any, noise: Noise) -> tuple[Tensor, Any]:
     """One element ``(B, I)``; see :meth:`Cell.step`."""
+    new = fused.step(cell, input, state) if noise.read is None and not noise.update else None
+    if new is not None:
+        return new.h, new
     projected = in_state_type(cell.project_step(input, state), state)
     return _advance(cell, projected, state, noise)
 
