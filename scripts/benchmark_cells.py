@@ -246,6 +246,42 @@ def recurrences(rounds: int) -> list[dict]:
     return rows
 
 
+def markdown(found: dict) -> str:
+    """The ratios of a whole run as the table of the README."""
+    shapes = list(dict.fromkeys(tuple(row["shape"]) for row in found["sequences"]))
+    ratios = {(row["entry"], tuple(row["shape"])): row for row in found["sequences"]}
+    one_step = {row["entry"]: row["ratio"] for row in found["steps"]}
+    heads = ["cell", "beside", *(f"{b}, {t}, {h}" for b, t, h in shapes), "one step", "peak MiB"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    for entry in (e for e in ENTRIES if (e, shapes[0]) in ratios):
+        rows = [ratios[entry, shape] for shape in shapes]
+        step = one_step.get(entry)
+        peak, of = rows[-1]["peak_mib"], ratios[rows[-1]["baseline"], shapes[-1]]["peak_mib"]
+        cells_of_row = [f"`{entry}`" if " + " not in entry else entry, f"`{rows[0]['baseline']}`"]
+        cells_of_row += [f"{row['ratio']:.2f}" for row in rows]
+        cells_of_row += ["" if step is None else f"{step:.2f}", "" if peak is None else f"{peak:.0f} : {of:.0f}"]
+        lines.append("| " + " | ".join(cells_of_row) + " |")
+    return "\n".join(lines)
+
+
+def put_into(readme: Path, found: dict) -> None:
+    """Write the table between the marks of a document."""
+    text = readme.read_text()
+    begin, end = "<!-- speed:begin -->\n", "<!-- speed:end -->"
+    head, _, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found_end:
+        raise SystemExit(f"{readme} has no {begin.strip()} and {end} to write between")
+    on = found["machine"]
+    said = (
+        f"Time of a forward and backward pass over that of torch.nn's own module at (B, T, H), input as wide as H, "
+        f"float32, {on['threads']} threads of an {on['processor']} processor, torch {on['torch'].split('+')[0]}; below "
+        f"1 is faster. One step: batch 1, H = 256, over `nn.LSTM` called on one element. Peak memory at the last "
+        f"shape, ours : torch's."
+    )
+    readme.write_text(f"{head}{begin}{said}\n\n{markdown(found)}\n{end}{tail}")
+
+
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,6 +294,8 @@ def main() -> None:
     parser.add_argument("--products", action="store_true")
     parser.add_argument("--recurrence", action="store_true")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--readme", type=Path, help="put the table of a whole run into this document")
+    parser.add_argument("--from", dest="source", type=Path, help="take the figures from this JSON, measure nothing")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.cells or ()) - set(ENTRIES)
@@ -273,6 +311,11 @@ def main() -> None:
     if options.memory_of:
         print_memory(options.memory_of, shapes[0])
         return
+    if options.source:
+        if not options.readme:
+            parser.error("--from goes with --readme: it says where the table goes")
+        put_into(options.readme, json.loads(options.source.read_text()))
+        return
     rounds = 7 if options.quick else options.rounds
     found = {"machine": machine(), "rounds": rounds, "command": " ".join(["python", *sys.argv])}
     print(" ".join(f"{key}={value}" for key, value in found["machine"].items()))
@@ -285,6 +328,8 @@ def main() -> None:
         memory = not (options.no_memory or options.quick)
         found["sequences"] = sequences(shapes[:1] if options.quick else shapes, entries, rounds, memory)
         found["steps"] = steps(entries, 256, rounds)
+    if options.readme:
+        put_into(options.readme, found)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
         print(f"\nwritten to {options.out}")

@@ -12,6 +12,7 @@ from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.layernorm_gru import LayerNormGRU
 from hybridgen.cells.layernorm_lstm import LayerNormLSTM
 from hybridgen.cells.lstm import LSTM
+from hybridgen.cells.masks import Masks
 from hybridgen.cells.mgu import MGU
 from hybridgen.cells.mingru import MinGRU
 from hybridgen.cells.minlstm import MinLSTM
@@ -25,7 +26,7 @@ from hybridgen.cells.rglru import RGLRU
 from hybridgen.cells.rnn import RNN
 from hybridgen.cells.slstm import SLSTM
 from hybridgen.cells.sru import SRU
-from hybridgen.cells.stack import Masks, Stack
+from hybridgen.cells.stack import Stack
 from hybridgen.cells.through_time import double_backward, ways
 
 __all__ = [

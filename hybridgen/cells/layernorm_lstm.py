@@ -17,7 +17,7 @@ from hybridgen.cells.base import Cell, HiddenAndCell
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import input_product, linear, product, weight_gradient
-from hybridgen.cells.pointwise import doubling, lstm_gates_, sigmoid_slope, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
 
 #: Added to the variance before its root, as torch.nn.LayerNorm does.
 EPSILON = 1e-5
@@ -145,13 +145,9 @@ def _backward(
     bias_c: Tensor | None,
 ) -> Any:
     gates, of_x, of_h, cells, tanh_c, statistics, *statistics_x = saved
-    i, f, g, o = gates.chunk(4, -1)
-    slopes = torch.empty_like(gates)
-    slope_i, slope_f, slope_g, slope_o = slopes.chunk(4, -1)
-    sigmoid_slope(g, i, out=slope_i)
-    sigmoid_slope(previous[1], f, out=slope_f)
-    tanh_slope(i, g, out=slope_g)
-    sigmoid_slope(tanh_c, o, out=slope_o)
+    _, f, _, o = gates.chunk(4, -1)
+    slopes = lstm_slopes(gates, previous[1], tanh_c)
+    slope_o = slopes.chunk(4, -1)[3]
     grad_normed = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c))  # becomes the gradient of LN(c)
     grad_of_h = torch.empty_like(of_h)
     per_step, of_o, fs, of_normed = (x.unbind(0) for x in (slopes, slope_o, f, grad_normed))

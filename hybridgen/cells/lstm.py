@@ -24,7 +24,7 @@ from hybridgen.cells.matmul import (
     product,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import doubling, lstm_gates_, sigmoid_slope, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
 
 
 class LSTM(Cell):
@@ -144,14 +144,9 @@ def _backward(
     bias: Tensor | None,
 ) -> Any:
     gates, tanh_c = saved
-    i, f, g, o = gates.chunk(4, -1)
-    # Slopes of every gate times what it multiplies; the gradient of c (for o: of h) is all they lack.
-    slopes = torch.empty_like(gates)
-    slope_i, slope_f, slope_g, slope_o = slopes.chunk(4, -1)
-    sigmoid_slope(g, i, out=slope_i)
-    sigmoid_slope(previous[1], f, out=slope_f)
-    tanh_slope(i, g, out=slope_g)
-    sigmoid_slope(tanh_c, o, out=slope_o)
+    _, f, _, o = gates.chunk(4, -1)
+    slopes = lstm_slopes(gates, previous[1], tanh_c)
+    slope_o = slopes.chunk(4, -1)[3]
     of_c = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c)).unbind(0)  # d h / d c
     per_step, of_o, fs = slopes.unbind(0), slope_o.unbind(0), f.unbind(0)
     of_ifg = slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)  # (B, 3, H)

@@ -3,7 +3,7 @@
 A recurrent step is a thin product, ``(B, H) @ (H, G)`` with B of tens, and most of a cell's time is spent in
 it. The BLAS behind ``torch.mm`` (MKL in the published wheels) repacks the weight on every call and, on AMD
 processors, does not use their widest vector units; oneDNN, which the same wheels carry for convolutions and
-for ``nn.LSTM``, is 1.5 to 3 times faster there (``scripts/benchmark_cells.py --products`` measures it on any
+for ``nn.LSTM``, was measured 1.8 to 3.5 times faster there (``scripts/benchmark_cells.py --products`` does so on any
 machine). The rule, which never depends on a measurement at run time, so that results do not either:
 
 * CPU, float32, oneDNN compiled in and switched on (``torch.backends.mkldnn.flags(enabled=False)`` switches it

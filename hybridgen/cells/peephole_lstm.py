@@ -24,7 +24,7 @@ from hybridgen.cells.matmul import (
     product,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import doubling, sigmoid_slope, tanh_of_doubled_, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_slopes, tanh_of_doubled_, tanh_slope, tanh_to
 
 
 class PeepholeLSTM(Cell):
@@ -109,12 +109,8 @@ def _backward(
     gates, tanh_c = saved
     i, f, g, o = gates.chunk(4, -1)
     p_i, p_f, p_o = peephole.chunk(3)
-    slopes = torch.empty_like(gates)
-    slope_i, slope_f, slope_g, slope_o = slopes.chunk(4, -1)
-    sigmoid_slope(g, i, out=slope_i)
-    sigmoid_slope(previous[1], f, out=slope_f)
-    tanh_slope(i, g, out=slope_g)
-    sigmoid_slope(tanh_c, o, out=slope_o)
+    slopes = lstm_slopes(gates, previous[1], tanh_c)
+    slope_i, slope_f, _, slope_o = slopes.chunk(4, -1)
     # d h / d c, through tanh and through what the output gate sees; d c / d c[t-1] beside the forget gate.
     of_c = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c)).addcmul_(slope_o, p_o).unbind(0)
     of_previous = (f + slope_i * p_i).addcmul_(slope_f, p_f).unbind(0)

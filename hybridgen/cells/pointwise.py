@@ -98,6 +98,27 @@ def tanh_slope(factor: Tensor, activation: Tensor, out: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(factor, activation, grad_input=out)
 
 
+def lstm_slopes(gates: Tensor, previous_c: Tensor, tanh_c: Tensor) -> Tensor:
+    """Slopes of the activated gates i, f, g, o of an LSTM, each times what it multiplies.
+
+    Args:
+        gates: ``(T, B, 4H)`` after activation.
+        previous_c: ``(T, B, H)``, the cell state before each step.
+        tanh_c: ``(T, B, H)``, what the output gate multiplies.
+
+    Returns:
+        ``(T, B, 4H)``: times the gradient of c (for o: of h) they are the gradient before activation.
+    """
+    i, f, g, o = gates.chunk(4, -1)
+    slopes = torch.empty_like(gates)
+    of_i, of_f, of_g, of_o = slopes.chunk(4, -1)
+    sigmoid_slope(g, i, out=of_i)
+    sigmoid_slope(previous_c, f, out=of_f)
+    tanh_slope(i, g, out=of_g)
+    sigmoid_slope(tanh_c, o, out=of_o)
+    return slopes
+
+
 def checked_activation(name: str) -> str:
     """``name`` if it is an activation that the simple cells know; ValueError otherwise."""
     if name not in ("tanh", "relu"):

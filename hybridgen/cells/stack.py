@@ -7,38 +7,18 @@ of the recurrent weights (Merity et al. 2018, arXiv:1708.02182).
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hybridgen.cells.backwards import Backwards
 from hybridgen.cells.base import Cell, checked_lengths
+from hybridgen.cells.masks import Masks
 from hybridgen.cells.noise import Noise, dropout_mask, zoneout_mask
 from hybridgen.cells.registry import make
 from hybridgen.cells.state import state_class
 from hybridgen.cells.through_time import with_weights
-
-
-class Masks(NamedTuple):
-    """Everything random in one call of a stack.
-
-    Drawn anew for each call unless given. Give the same masks to several calls of :meth:`Stack.step` (after
-    :meth:`at`) to walk a sequence by hand in training with one dropout mask for all its steps.
-    """
-
-    inputs: tuple[Tensor | None, ...]  # per layer, (B, 1 or T, F): multiplies the layer's input
-    output: Tensor | None  # (B, 1 or T, F): multiplies the last layer's output
-    noises: tuple[Noise, ...]  # per cell
-    weights: tuple[dict[str, Tensor], ...]  # per cell and name: multiplies a recurrent weight (weight drop)
-
-    def at(self, time: int) -> "Masks":
-        """The masks of one step, for :meth:`Stack.step`."""
-
-        def pick(mask: Tensor | None) -> Tensor | None:
-            return None if mask is None else mask[:, time if mask.shape[1] > 1 else 0]
-
-        noises = tuple(noise.at(time) for noise in self.noises)
-        return Masks(tuple(map(pick, self.inputs)), pick(self.output), noises, self.weights)
 
 
 class Stack(nn.Module):
@@ -249,7 +229,7 @@ class Stack(nn.Module):
             # Only here does padding pass anything but a cell, which looks after itself.
             padding = (torch.arange(time, device=inputs.device) >= lengths[:, None]).unsqueeze(-1)  # (B, T, 1)
             inputs = inputs.masked_fill(padding, 0.0)
-        backwards = _Backwards(lengths, resets, batch_size, time, inputs.device) if self.bidirectional else None
+        backwards = Backwards(lengths, resets, batch_size, time, inputs.device) if self.bidirectional else None
         all_states: list[Any] = [None] * len(self.cells)
 
         def run(k: int, x: Tensor) -> tuple[Tensor, Any]:
@@ -350,28 +330,6 @@ def _dropped(cell: Cell, masks: dict[str, Tensor]) -> Cell:
     if not masks:
         return cell
     return with_weights(cell, {name: getattr(cell, name) * mask for name, mask in masks.items()})
-
-
-class _Backwards:
-    """Turns sequences round, each within its own length."""
-
-    def __init__(
-        self, lengths: Tensor | None, resets: Tensor | None, batch_size: int, time: int, device: torch.device
-    ) -> None:
-        steps = torch.arange(time, device=device).expand(batch_size, time)
-        ends = time if lengths is None else lengths.unsqueeze(-1)
-        self.index = torch.where(steps < ends, ends - 1 - steps, steps)  # (B, T)
-        self.resets = None
-        if resets is not None:
-            # The boundary before element t is, seen from behind, the one before element t - 1.
-            after = torch.cat([resets[:, 1:], resets.new_zeros(batch_size, 1)], 1)
-            if lengths is not None:
-                after = after & (steps < ends - 1)
-            self.resets = after.gather(1, self.index)
-
-    def flip(self, sequence: Tensor) -> Tensor:
-        """``(B, T, F)`` with each row turned round within its length."""
-        return sequence.gather(1, self.index.unsqueeze(-1).expand_as(sequence))
 
 
 def _widths(hidden_size: int | Sequence[int], num_layers: int | None) -> list[int]:

@@ -38,8 +38,10 @@ class LanguageModel(pl.LightningModule):
         head: ``categorical``, ``adaptive`` (large vocabularies, tokens sorted by frequency) or ``mixture``.
         head_options: further arguments of the head.
         tie_weights: share the output weights with the embedding.
-        activation_regularisation: weight of the mean square of the outputs (AR, alpha of Merity et al. 2018).
-        temporal_regularisation: weight of the mean square of their change over time (TAR, beta).
+        activation_regularisation: weight of the mean square of the outputs after dropout (AR, alpha of Merity et al.
+            2018).
+        temporal_regularisation: weight of the mean square of their change over time (TAR, beta). Also after dropout,
+            whose one mask for all steps makes this the paper's figure over the units that are kept.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of matrices; vectors are never decayed.
         betas: of AdamW.

@@ -3,11 +3,13 @@
 import gc
 import pickle
 import resource
+from typing import ClassVar
 
 import pytest
 import torch
 from helpers import BATCH, HIDDEN, INPUT, TIME, assert_close, make_inputs
 from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hybridgen import cells
 from hybridgen.cells import Stack
@@ -195,3 +197,45 @@ def test_a_zoneout_of_everything():
     start = cells.Hidden(torch.ones(2, HIDDEN))
     outputs, _ = cell(torch.randn(2, 3, INPUT), start, noise=cells.Noise(None, {"h": 0.0}))
     assert (outputs == 1).all()
+
+
+def nodes(tensor):
+    """Names of all autograd nodes behind a tensor."""
+    seen, todo = set(), [tensor.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [following for following, _ in node.next_functions]
+    return [type(node).__name__ for node in seen]
+
+
+def test_the_loop_takes_its_elements_by_unbind():
+    """The gradient of every inputs[:, t] would be a tensor of zeros of the whole sequence's size."""
+    cell = cells.make("slstm", INPUT, HIDDEN)
+
+    def count(time):
+        names = nodes(cell(torch.randn(2, time, INPUT, requires_grad=True), way="loop")[0].sum())
+        return sum("Select" in name or name.startswith("Slice") for name in names), "UnbindBackward0" in names
+
+    assert count(4) == (count(12)[0], True)
+
+
+def test_one_step_does_not_set_up_a_fused_kernel():
+    """torch.nn.LSTM sets oneDNN up anew for every generated element, which costs more than the element."""
+
+    class Recorded(TorchDispatchMode):
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    cell = cells.make("lstm", 64, 64).eval()
+    with torch.no_grad(), Recorded():
+        cell.step(torch.randn(1, 64), cell.initial_state(1))
+        in_a_step = list(Recorded.names)
+        cell(torch.randn(1, 8, 64))
+    assert in_a_step
+    assert not any("mkldnn_rnn" in name for name in in_a_step)
+    assert any("mkldnn_rnn" in name for name in Recorded.names) or not torch.backends.mkldnn.is_available()
