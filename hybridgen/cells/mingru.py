@@ -6,11 +6,15 @@
 Feng et al. 2024, arXiv:2410.01201.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from hybridgen.cells import by_hand
 from hybridgen.cells.base import Cell
 from hybridgen.cells.matmul import linear
+from hybridgen.cells.pointwise import sigmoid_slope
 
 
 class MinGRU(Cell):
@@ -35,6 +39,28 @@ class MinGRU(Cell):
         return linear(inputs, self.weight_ih, self.bias)
 
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
-        z, n = projected.chunk(2, -1)
-        z = torch.sigmoid(z)
-        return 1 - z, z * n
+        return by_hand.apply(_COEFFICIENTS, projected)
+
+
+def _plain(projected: Tensor) -> tuple[Tensor, Tensor]:
+    z, n = projected.chunk(2, -1)
+    z = torch.sigmoid(z)
+    return 1 - z, z * n
+
+
+def _forward(projected: Tensor) -> Any:
+    z, n = projected.chunk(2, -1)
+    z = torch.sigmoid(z)
+    return (1 - z, z * n), (z,)
+
+
+def _backward(saved: tuple[Tensor, ...], inputs: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> tuple[Tensor]:
+    (z,), (projected,), (grad_gain, grad_addition) = saved, inputs, grads
+    grad = torch.empty_like(projected)
+    grad_z, grad_n = grad.chunk(2, -1)
+    sigmoid_slope(torch.mul(grad_addition, projected.chunk(2, -1)[1]).sub_(grad_gain), z, out=grad_z)
+    torch.mul(grad_addition, z, out=grad_n)
+    return (grad,)
+
+
+_COEFFICIENTS = by_hand.Function(_plain, _forward, _backward)

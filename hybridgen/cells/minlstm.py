@@ -6,13 +6,17 @@
 Feng et al. 2024, arXiv:2410.01201 (the length-independent form).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybridgen.cells import by_hand
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import linear
+from hybridgen.cells.pointwise import sigmoid_slope
 
 
 class MinLSTM(Cell):
@@ -44,13 +48,44 @@ class MinLSTM(Cell):
         return linear(inputs, self.weight_ih, self.bias)
 
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        if projected.dtype in (torch.float32, torch.float64):
+            return by_hand.apply(_COEFFICIENTS, projected)
+        # The same share from the logarithms: 16 bits cannot hold the gates themselves from -8 on.
         f, i, n = projected.chunk(3, -1)
-        if f.dtype in (torch.float32, torch.float64):
-            # The tiny number keeps the share defined where both gates are shut to nothing (below -87 in float32):
-            # then nothing is written.
-            f, i = torch.sigmoid(f), torch.sigmoid(i)
-            write = i / (f + i + torch.finfo(i.dtype).tiny)
-        else:
-            # The same share from the logarithms: 16 bits cannot hold the gates themselves from -8 on.
-            write = torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
+        write = torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
         return 1 - write, write * n
+
+
+def _shares(projected: Tensor) -> tuple[Tensor, ...]:
+    f, i, _ = projected.chunk(3, -1)
+    f, i = torch.sigmoid(f), torch.sigmoid(i)
+    # The tiny number keeps the share defined where both gates are shut to nothing (below -87 in float32): then nothing
+    # is written.
+    total = f + i + torch.finfo(i.dtype).tiny
+    return f, i, total, i / total
+
+
+def _plain(projected: Tensor) -> tuple[Tensor, Tensor]:
+    *_, write = _shares(projected)
+    return 1 - write, write * projected.chunk(3, -1)[2]
+
+
+def _forward(projected: Tensor) -> Any:
+    saved = _shares(projected)
+    return (1 - saved[-1], saved[-1] * projected.chunk(3, -1)[2]), saved
+
+
+def _backward(saved: tuple[Tensor, ...], inputs: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> tuple[Tensor]:
+    (f, i, total, write), (projected,), (grad_gain, grad_addition) = saved, inputs, grads
+    grad = torch.empty_like(projected)
+    grad_f, grad_i, grad_n = grad.chunk(3, -1)
+    torch.mul(grad_addition, write, out=grad_n)
+    # d write / d i = (1 - write) / total and d write / d f = -write / total, gates after the sigmoid.
+    of_write = torch.mul(grad_addition, projected.chunk(3, -1)[2]).sub_(grad_gain).div_(total)
+    of_f = of_write * write
+    sigmoid_slope(of_write.sub_(of_f), i, out=grad_i)
+    sigmoid_slope(of_f.neg_(), f, out=grad_f)
+    return (grad,)
+
+
+_COEFFICIENTS = by_hand.Function(_plain, _forward, _backward)

@@ -9,11 +9,13 @@ De et al. 2024, arXiv:2402.19427, equations 1 to 4; W is the linear layer that s
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybridgen.cells import by_hand
 from hybridgen.cells.base import Cell
 from hybridgen.cells.initialise import initialise_
 from hybridgen.cells.matmul import linear
@@ -81,10 +83,45 @@ class RGLRU(Cell):
 
     def coefficients(self, projected: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         u, gates = projected
-        r, i = gates.chunk(2, -1)
-        log_a = -SHARPNESS * F.softplus(self.decay) * r
-        less = torch.expm1(log_a)  # a - 1
-        # 1 - a^2 = (1 - a)(1 + a) without cancellation, bounded so that the root's slope stays finite where a reaches
-        # 1. The root is taken as v / sqrt(v): on a CPU torch's rsqrt is vectorised and its sqrt is not.
-        square = (-less * (less + 2)).clamp(min=1e-6)
-        return less + 1, square * torch.rsqrt(square) * (i * u)
+        return by_hand.apply(_COEFFICIENTS, u, gates, -SHARPNESS * F.softplus(self.decay))
+
+
+#: Below this, 1 - a^2 is held up, so that the slope of its root stays finite where a reaches 1.
+SMALLEST_SQUARE = 1e-6
+
+
+def _plain(u: Tensor, gates: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    r, i = gates.chunk(2, -1)
+    less = torch.expm1(rate * r)  # a - 1
+    # 1 - a^2 = (1 - a)(1 + a) without cancellation. The root is taken as v / sqrt(v): on a CPU torch's rsqrt is
+    # vectorised and its sqrt is not.
+    square = (-less * (less + 2)).clamp(min=SMALLEST_SQUARE)
+    return less + 1, square * torch.rsqrt(square) * (i * u)
+
+
+def _forward(u: Tensor, gates: Tensor, rate: Tensor) -> Any:
+    r, i = gates.chunk(2, -1)
+    less = torch.mul(r, rate).expm1_()
+    square = (less + 2).mul_(less).neg_()
+    held_up = square < SMALLEST_SQUARE
+    square.clamp_(min=SMALLEST_SQUARE)
+    root = torch.rsqrt(square).mul_(square)
+    gain = less.add_(1)
+    return (gain, torch.mul(i, u).mul_(root)), (gain, root, held_up)
+
+
+def _backward(saved: tuple[Tensor, ...], inputs: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    (gain, root, held_up), (u, gates, rate), (grad_gain, grad_addition) = saved, inputs, grads
+    r, i = gates.chunk(2, -1)
+    grad_gates = torch.empty_like(gates)
+    grad_r, grad_i = grad_gates.chunk(2, -1)
+    of_written = grad_addition * root  # gradient of i * u
+    torch.mul(of_written, u, out=grad_i)
+    # d root / d a = -a / root, and nothing where the square is held up.
+    of_root = torch.mul(grad_addition, i).mul_(u).mul_(gain).div_(root).masked_fill_(held_up, 0.0)
+    of_log = torch.sub(grad_gain, of_root).mul_(gain)  # gradient of log a = rate * r
+    torch.mul(of_log, rate, out=grad_r)
+    return of_written.mul_(i), grad_gates, of_log.mul_(r).sum(tuple(range(of_log.dim() - 1)))
+
+
+_COEFFICIENTS = by_hand.Function(_plain, _forward, _backward)
