@@ -3,9 +3,10 @@
 Nothing heavy is imported before it is known what is wanted: help, version and typing errors answer at once.
 """
 
-import difflib
 import sys
 from collections.abc import Sequence
+
+from hybridgen.closest import did_you_mean
 
 COMMANDS = {
     "fit": "train a model: hybridgen fit --config experiments/language_model/embedded.yaml",
@@ -41,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hybridgen {__version__}")
         return 0
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(COMMANDS)}"
+        hint = did_you_mean(command, COMMANDS, f"choose one of {', '.join(COMMANDS)}")
         return _complain(f"there is no command {command!r}: {hint}")
     try:
         return _run(command, rest)

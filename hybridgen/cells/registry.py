@@ -1,6 +1,5 @@
 """The cells by name."""
 
-import difflib
 import inspect
 from typing import Any
 
@@ -21,6 +20,7 @@ from hybridgen.cells.rglru import RGLRU
 from hybridgen.cells.rnn import RNN
 from hybridgen.cells.slstm import SLSTM
 from hybridgen.cells.sru import SRU
+from hybridgen.closest import did_you_mean
 
 _CELLS: dict[str, type[Cell]] = {
     "rnn": RNN,
@@ -56,8 +56,7 @@ def cell_class(name: str) -> type[Cell]:
         ValueError: if there is no such cell; the message names the closest one.
     """
     if name not in _CELLS:
-        close = difflib.get_close_matches(str(name), _CELLS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(_CELLS)}"
+        hint = did_you_mean(name, _CELLS, f"choose one of {', '.join(_CELLS)}")
         raise ValueError(f"there is no cell named {name!r}: {hint}")
     return _CELLS[name]
 
@@ -81,8 +80,7 @@ def make(name: str, input_size: int, hidden_size: int, **options: Any) -> Cell:
     known = options_of(cls)
     for option in options:
         if option not in known:
-            close = difflib.get_close_matches(option, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
+            hint = did_you_mean(option, known, f"it has {', '.join(known) or 'none'}")
             raise ValueError(f"cell {name!r} has no option {option!r}: {hint}")
     return cls(input_size, hidden_size, **options)
 

@@ -1,7 +1,6 @@
 """`hybridgen score`: how probable a text is under a model."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ def run(arguments: list[str]) -> int:
         raise ValueError(f"{path} is not UTF-8 at byte {error.start}: convert it first") from None
 
     from hybridgen.loading import load
+    from hybridgen.objectives import likelihood
 
     model = load(options.ckpt)
     if not hasattr(model, "surprisal"):
@@ -37,8 +37,8 @@ def run(arguments: list[str]) -> int:
             {
                 "tokens": count,
                 "nats_per_token": total / count,
-                "perplexity": math.exp(total / count),
-                "bits_per_byte": total / math.log(2) / size if size else None,
+                "perplexity": likelihood.perplexity(total / count),
+                "bits_per_byte": likelihood.bits_per_unit(total, size) if size else None,
                 "protocol": "carried state from the text's first token on; the first token is given",
             }
         )

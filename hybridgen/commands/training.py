@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from hybridgen.commands.options import one_sentence
@@ -66,9 +67,15 @@ class TrainingCLI(LightningCLI):
             kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks += [SampleText(self.folder)]
-        # Lightning keeps checkpoint callbacks last; one that the configuration brings is the user's choice.
-        trainer.callbacks = [c for c in trainer.callbacks if type(c) is not pl.callbacks.ModelCheckpoint]
-        trainer.callbacks.append(checkpoints(self.folder, monitor=config.monitor))
+        own = self.config_init[self.subcommand].trainer.callbacks or []
+        own = own if isinstance(own, list) else [own]
+        # A checkpoint callback of the configuration, or none at all, is the user's choice.
+        if config.trainer.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in own):
+            # In the place of the one Lightning adds by itself; Lightning wants checkpoint callbacks last.
+            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
+            trainer.callbacks.append(checkpoints(self.folder, monitor=config.monitor))
+        else:
+            trainer.callbacks.sort(key=lambda c: isinstance(c, Checkpoint))
         return trainer
 
     def before_fit(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from hybridgen.closest import did_you_mean
 
 
 class DataError(ValueError):
@@ -17,8 +18,7 @@ class DataError(ValueError):
 def name_the_closest(name: object, valid: Iterable[str]) -> str:
     """Phrase the choice a person has: ``"did you mean 'ptb'?"`` for a near miss, otherwise every valid name."""
     valid = list(valid)
-    near = difflib.get_close_matches(name, valid, n=1) if isinstance(name, str) else []
-    return f"did you mean {near[0]!r}?" if near else "choose one of " + ", ".join(map(repr, valid))
+    return did_you_mean(name, valid, "choose one of " + ", ".join(map(repr, valid)))
 
 
 def check_choice(value: object, option: str, valid: Iterable[str]) -> None:

@@ -1,9 +1,9 @@
 """The heads by name, for configurations."""
 
-import difflib
 import inspect
 from typing import Any
 
+from hybridgen.closest import did_you_mean
 from hybridgen.heads.adaptive import AdaptiveSoftmaxHead
 from hybridgen.heads.base import Head
 from hybridgen.heads.categorical import CategoricalHead
@@ -44,5 +44,4 @@ def make(name: str, hidden_size: int, num_classes: int, **options: Any) -> Head:
 
 
 def _hint(asked: str, known: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(asked, known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+    return did_you_mean(asked, known, f"choose one of {', '.join(known)}")

@@ -201,9 +201,8 @@ class LanguageModel(pl.LightningModule):
         if part is not None:
             counts = self.trainer.datamodule.counts[part]
             self.log(f"{stage}/perplexity", nats.exp().float(), prog_bar=True)
-            self.log(
-                f"{stage}/bits_per_byte", (nats * counts.targets / counts.target_bytes / 0.6931471805599453).float()
-            )
+            total = float(nats) * counts.targets
+            self.log(f"{stage}/bits_per_byte", likelihood.bits_per_unit(total, counts.target_bytes))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and the schedule, counted in batches."""
@@ -273,7 +272,7 @@ class LanguageModel(pl.LightningModule):
         """The ``options.num_beams`` best continuations of a prompt by beam search, best first.
 
         Returns:
-            For each, ``text``, ``nats`` and ``score``.
+            For each, ``text`` and ``score``, its log-probability after the length penalty.
         """
         settings = self._generation([prompt])
         decode = settings.pop("decode")
