@@ -5,9 +5,12 @@ Nothing heavy is imported before it is known what is wanted: help, version and t
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from hybridgen.closest import did_you_mean
 
+#: What `hybridgen --help` lists. A new command is a line here and `run(arguments) -> exit code` in the module
+#: `hybridgen/commands/NAME.py`, which imports what is heavy only after it has parsed its arguments.
 COMMANDS = {
     "fit": "train a model: hybridgen fit --config experiments/language_model/embedded.yaml",
     "validate": "evaluate on the validation data",
@@ -17,6 +20,8 @@ COMMANDS = {
     "score": "nats and bits of a text under a model: hybridgen score --ckpt CKPT FILE",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
 }
+
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
 HELP = "\n".join(
     [
@@ -56,17 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    if command == "data":
-        from hybridgen.commands.data import run
-    elif command == "sample":
-        from hybridgen.commands.sample import run
-    elif command == "score":
-        from hybridgen.commands.score import run
-    else:
-        from hybridgen.commands.training import run
-
-        return run([command, *rest])
-    return run(rest)
+    """Lightning's commands are one module; any other command is the module of its name in `hybridgen/commands/`."""
+    if command in LIGHTNING_COMMANDS:
+        return import_module("hybridgen.commands.training").run([command, *rest])
+    return import_module(f"hybridgen.commands.{command}").run(rest)
 
 
 def _complain(message: str) -> int:

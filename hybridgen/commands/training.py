@@ -15,7 +15,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from hybridgen.commands.options import one_sentence
 from hybridgen.tracking.run_folder import WANDB_MODES, SaveConfig, checkpoints, loggers, next_run_folder
-from hybridgen.tracking.samples import SampleText
+
+#: Norm that gradients are clipped to, where the configuration does not say.
+DEFAULT_CLIP = 1.0
 
 
 class ShortErrors(LightningArgumentParser):
@@ -40,12 +42,24 @@ def _class_options() -> list[str]:
     """Options of the models and data modules that configurations name by class."""
     from hybridgen import data, models
 
-    classes = [getattr(models, name) for name in models.__all__] + [data.TextData]
+    offered = [getattr(room, name) for room in (models, data) for name in room.__all__]
+    classes = [c for c in offered if inspect.isclass(c) and issubclass(c, pl.LightningModule | pl.LightningDataModule)]
     return [option for cls in classes for option in inspect.signature(cls).parameters]
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's CLI; every fit gets a run folder of its own."""
+    """Lightning's CLI; every fit gets a run folder of its own.
+
+    What a model may say about itself, all of it optional:
+
+    * ``run_callbacks(folder: Path) -> list[Callback]``: callbacks of its own for training in a run folder (samples,
+      reconstructions, scores of what it generates...). They write into ``folder``, say in ``folder / "samples"``, which
+      need not exist yet.
+    * ``monitor: str``: the logged value that its best checkpoint has least of, where ``--monitor`` does not say;
+      ``val/loss`` without.
+    * ``automatic_optimization = False``, as everywhere in Lightning: then the model clips its gradients itself, and the
+      trainer's default of 1.0 is left out.
+    """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs", default="runs", help="folder that run folders go to")
@@ -53,11 +67,15 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--wandb", default="auto", choices=WANDB_MODES, help="auto is offline without key or network"
         )
-        parser.add_argument("--monitor", default="val/loss", help="what the best checkpoint has least of")
+        parser.add_argument(
+            "--monitor", default=None, help="what the best checkpoint has least of (default: the model's choice)"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""
         config = self.config[self.subcommand]
+        if not self.model.automatic_optimization and config.trainer.gradient_clip_val == DEFAULT_CLIP:
+            kwargs.setdefault("gradient_clip_val", None)
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return super().instantiate_trainer(**kwargs)
         name = config.name or _name_of(config)
@@ -65,18 +83,15 @@ class TrainingCLI(LightningCLI):
         self.save_config_kwargs["folder"] = self.folder
         if config.trainer.logger in (None, True):
             kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks += [SampleText(self.folder)]
         own = self.config_init[self.subcommand].trainer.callbacks or []
-        own = own if isinstance(own, list) else [own]
+        callbacks = [*(own if isinstance(own, list) else [own])]
         # A checkpoint callback of the configuration, or none at all, is the user's choice.
-        if config.trainer.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in own):
-            # In the place of the one Lightning adds by itself; Lightning wants checkpoint callbacks last.
-            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
-            trainer.callbacks.append(checkpoints(self.folder, monitor=config.monitor))
-        else:
-            trainer.callbacks.sort(key=lambda c: isinstance(c, Checkpoint))
-        return trainer
+        if config.trainer.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
+            monitor = config.monitor or getattr(self.model, "monitor", "val/loss")
+            callbacks.append(checkpoints(self.folder, monitor=monitor))
+        if hasattr(self.model, "run_callbacks"):
+            callbacks += self.model.run_callbacks(self.folder)
+        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
         print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
@@ -104,7 +119,7 @@ def run(arguments: list[str]) -> int:
         subclass_mode_data=True,
         save_config_callback=SaveConfig,
         seed_everything_default=0,
-        trainer_defaults={"gradient_clip_val": 1.0, "log_every_n_steps": 20},
+        trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
         auto_configure_optimizers=False,
     )
     return 0

@@ -9,6 +9,7 @@ Trained by truncated backpropagation with the state carried from one chunk of th
 
 import inspect
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,6 +26,7 @@ from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_sear
 from hybridgen.models.building import build_stack
 from hybridgen.models.optimisation import adamw, warmup_then
 from hybridgen.objectives import likelihood
+from hybridgen.tracking.samples import SampleText
 
 
 class LanguageModel(pl.LightningModule):
@@ -139,6 +141,10 @@ class LanguageModel(pl.LightningModule):
         rows, targets = likelihood.select(outputs, batch.targets, lengths=batch.lengths)
         judge = self.head.loss if self.training else self.head.nll
         return judge(rows, targets).mean(), outputs, state
+
+    def run_callbacks(self, folder: Path) -> list[pl.Callback]:
+        """What `hybridgen fit` adds to a training of this model: samples after every validation."""
+        return [SampleText(folder)]
 
     # Training --------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class SampleText(pl.Callback):
         self.rows: list[list[Any]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.sanity_checking or trainer.global_rank or not hasattr(pl_module, "generate"):
+        if trainer.sanity_checking or trainer.global_rank:
             return
         if self.prompts is None:
             self.prompts = (self._beginning(trainer.datamodule),)
