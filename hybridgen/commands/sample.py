@@ -2,52 +2,26 @@
 
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.options import Parser
-
-#: The options of decoding that a person sets, with what they mean; names and meanings are Hugging Face's.
-DECODING = {
-    "max_new_tokens": "longest continuation, in tokens",
-    "min_new_tokens": "shortest continuation, in tokens",
-    "temperature": "divides the logits: below 1 sharper, above 1 flatter",
-    "top_k": "keep the k most probable tokens; 0 keeps all",
-    "top_p": "keep the most probable tokens up to this mass, in (0, 1]",
-    "min_p": "keep tokens at least this fraction as probable as the best",
-    "typical_p": "keep the most typical tokens up to this mass, in (0, 1]",
-    "repetition_penalty": "above 1 makes what was written less likely; 1 is off",
-    "no_repeat_ngram_size": "no n-gram of this size twice; 0 is off",
-    "num_beams": "beams of a beam search; 1 samples",
-    "length_penalty": "of a beam search",
-    "seed": "of the random draws; sample i of a seed is always the same",
-}
 
 
 def run(arguments: list[str]) -> int:
     """Write samples to the terminal as they grow, or to a JSONL file."""
-    from hybridgen.generation import DecodingOptions
-
-    defaults = {field.name: field.default for field in fields(DecodingOptions)}
     parser = Parser(prog="hybridgen sample", description="New text from a checkpoint.")
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("--prompt", help="text to continue; - reads it from standard input")
     parser.add_argument("--prompt_file", metavar="FILE", help="file with the text to continue")
     parser.add_argument("--num_samples", type=int, default=1, help="number of samples")
-    parser.add_argument("--greedy", action="store_true", help="always the most probable token: no randomness")
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="end where this appears; may be repeated")
     parser.add_argument("--out", metavar="FILE", help="write JSON lines here instead of printing")
-    for name, text in DECODING.items():
-        default = defaults[name]
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default {default})")
+    add_decoding(parser)
     options = parser.parse_args(arguments)
     if options.num_samples < 1:
         raise ValueError(f"num_samples is {options.num_samples}: give at least 1")
-    chosen = {name: getattr(options, name) for name in DECODING}
-    decoding = DecodingOptions(
-        **chosen, do_sample=not (options.greedy or options.num_beams > 1), stop_strings=tuple(options.stop or ())
-    )
+    decoding = decoding_from(options)
     prompt = _prompt(options.prompt, options.prompt_file)
     if options.out is not None and not Path(options.out).parent.is_dir():
         raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
