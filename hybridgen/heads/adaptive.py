@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import linear
-from hybridgen.heads.base import Head, linear_weight, projection_weight, tied_weight
+from hybridgen.heads.base import ClassHead, linear_weight, projection_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
 
 
@@ -37,7 +37,7 @@ def default_cutoffs(num_classes: int) -> tuple[int, int]:
     return num_classes // 10, num_classes * 4 // 10
 
 
-class AdaptiveSoftmaxHead(Head):
+class AdaptiveSoftmaxHead(ClassHead):
     """A softmax in two levels whose cost follows the frequency of the classes.
 
     Class ids must be ranks of frequency (0 is the most frequent), as the ``words`` codec numbers them.

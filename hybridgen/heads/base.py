@@ -1,6 +1,10 @@
 """The contract of a head: what turns hidden states into the distribution of the next element.
 
-A head over V classes offers three functions of hidden states ``(N, H)``, all in nats::
+There are two kinds. A :class:`ClassHead` is over V classes (tokens); an :class:`~hybridgen.heads.elements.ElementHead`
+is over vectors ``(F,)`` of numbers (a frame of music, a row of an image, a stroke). What they share is :class:`Head`:
+``nll`` and ``loss`` of hidden states ``(N, H)``.
+
+A head over V classes offers three functions, all in nats::
 
     head.nll(hidden, targets)   # (N,): -log p(target), exact, differentiable
     head.log_probs(hidden)      # (N, V): log p of every class, exactly normalised; what sampling reads
@@ -17,7 +21,49 @@ from hybridgen.heads.chunked import chunk_rows
 
 
 class Head(nn.Module):
-    """A distribution over classes given a hidden state. See the module's text for the contract.
+    """A distribution of the next element given a hidden state: what all heads share.
+
+    Attributes:
+        hidden_size: width H of a hidden state.
+
+    Raises:
+        ValueError: if a size is not a whole number of at least 1.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        check_size("hidden_size", hidden_size)
+        self.hidden_size = hidden_size
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of the targets.
+
+        Args:
+            hidden: ``(N, H)``.
+            targets: N elements, in the form that the kind of head says.
+
+        Returns:
+            ``(N,)`` nats, with a gradient.
+
+        Raises:
+            ValueError: if a shape or a target does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define nll()")
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises, ``(N,)``; :meth:`nll` unless the head says otherwise."""
+        return self.nll(hidden, targets)
+
+    def _check_hidden(self, hidden: Tensor) -> None:
+        if hidden.dim() != 2 or hidden.shape[1] != self.hidden_size:
+            raise ValueError(
+                f"hidden must have shape (rows, {self.hidden_size}) but has {tuple(hidden.shape)}: "
+                "flatten batch and time first"
+            )
+
+
+class ClassHead(Head):
+    """A distribution over classes given a hidden state; targets are ``(N,)`` int64 in 0..V-1.
 
     Attributes:
         hidden_size: width H of a hidden state.
@@ -30,28 +76,12 @@ class Head(nn.Module):
     """
 
     def __init__(self, hidden_size: int, num_classes: int, *, chunk_size: int | None = None) -> None:
-        super().__init__()
-        sizes = {"hidden_size": hidden_size, "num_classes": num_classes}
+        super().__init__(hidden_size)
+        sizes = {"num_classes": num_classes}
         for name, size in (sizes if chunk_size is None else {**sizes, "chunk_size": chunk_size}).items():
             check_size(name, size)
-        self.hidden_size = hidden_size
         self.num_classes = num_classes
         self.chunk_size = chunk_size
-
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of the targets.
-
-        Args:
-            hidden: ``(N, H)``.
-            targets: ``(N,)`` int64 in 0..V-1.
-
-        Returns:
-            ``(N,)`` nats, with a gradient.
-
-        Raises:
-            ValueError: if a shape or a target does not fit.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define nll()")
 
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log probability of every class.
@@ -64,20 +94,9 @@ class Head(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define log_probs()")
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """What training minimises, ``(N,)``; :meth:`nll` unless the head says otherwise."""
-        return self.nll(hidden, targets)
-
     def extra_repr(self) -> str:
         """The sizes, as ``print(module)`` shows them."""
         return f"{self.hidden_size}, {self.num_classes}"
-
-    def _check_hidden(self, hidden: Tensor) -> None:
-        if hidden.dim() != 2 or hidden.shape[1] != self.hidden_size:
-            raise ValueError(
-                f"hidden must have shape (rows, {self.hidden_size}) but has {tuple(hidden.shape)}: "
-                "flatten batch and time first"
-            )
 
     def _check(self, hidden: Tensor, targets: Tensor) -> None:
         self._check_hidden(hidden)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import linear
-from hybridgen.heads.base import Head, linear_weight, projection_weight, tied_weight
+from hybridgen.heads.base import ClassHead, linear_weight, projection_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
 
 
-class CategoricalHead(Head):
+class CategoricalHead(ClassHead):
     """A softmax over all classes, whose logits are never all in memory at once.
 
     Args:

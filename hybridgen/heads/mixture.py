@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import linear
-from hybridgen.heads.base import Head, check_size, linear_weight, tied_weight
+from hybridgen.heads.base import ClassHead, check_size, linear_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
 
 
-class MixtureOfSoftmaxesHead(Head):
+class MixtureOfSoftmaxesHead(ClassHead):
     """K softmaxes over all classes with one output matrix, mixed in the proportions the hidden state asks for.
 
     Its cost is about K times that of the full softmax; its logits are never all in memory at once.
