@@ -18,6 +18,10 @@ COMMANDS = {
     "predict": "run a model over data",
     "sample": "write new text: hybridgen sample --ckpt RUN/checkpoints/best.ckpt --prompt 'Once'",
     "score": "nats and bits of a text under a model: hybridgen score --ckpt CKPT FILE",
+    "reconstruct": "sentences through a text VAE's latent and back: hybridgen reconstruct --ckpt CKPT FILE",
+    "interpolate": "the sentences between two: hybridgen interpolate --ckpt CKPT 'one sentence' 'another' --steps 8",
+    "arithmetic": "change an attribute: hybridgen arithmetic --ckpt CKPT --plus FILE --minus FILE --on FILE",
+    "nearest": "the most similar sentences: hybridgen nearest --ckpt CKPT --corpus FILE 'a sentence' --k 5",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
 }
 
@@ -27,7 +31,7 @@ HELP = "\n".join(
     [
         "usage: hybridgen COMMAND [options]          hybridgen COMMAND --help says more",
         "",
-        *(f"  {name:10}{text}" for name, text in COMMANDS.items()),
+        *(f"  {name:13}{text}" for name, text in COMMANDS.items()),
         "",
         "  --version   print the version",
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgen.commands.decoding import add_decoding, decoding_from
+from hybridgen.commands.latent import prior_rows
 from hybridgen.commands.options import Parser
 
 
@@ -29,6 +30,9 @@ def run(arguments: list[str]) -> int:
     from hybridgen.loading import load
 
     model = load(options.ckpt)
+    if hasattr(model, "sample_prior"):
+        _write(options.out, prior_rows(model, options.num_samples, decoding, prompt))
+        return 0
     if not hasattr(model, "generate_stream"):
         raise ValueError(f"{options.ckpt} holds a {type(model).__name__}, which does not continue text")
     if options.num_beams > 1:

@@ -1,0 +1,50 @@
+"""`hybridgen interpolate`: the sentences between two sentences."""
+
+from hybridgen.commands import latent
+from hybridgen.commands.decoding import add_decoding, decoding_from
+from hybridgen.commands.options import Parser
+
+
+def run(arguments: list[str]) -> int:
+    """Print what the model writes at equal steps of the way from one sentence's latent to another's."""
+    parser = Parser(
+        prog="hybridgen interpolate",
+        description="Decode latents on the way from one sentence to another, greedily unless --do_sample is given. "
+        "The first and the last are the two sentences' own reconstructions.",
+    )
+    latent.add_shared(parser)
+    parser.add_argument("start", metavar="SENTENCE", help="where it begins")
+    parser.add_argument("end", metavar="SENTENCE", help="where it ends")
+    parser.add_argument("--steps", type=int, default=8, help="sentences, both ends included (default 8)")
+    parser.add_argument(
+        "--path",
+        choices=("slerp", "lerp"),
+        default="slerp",
+        help="slerp turns by equal angles and stays where the prior has its mass; lerp is the straight line",
+    )
+    add_decoding(parser, greedy=True)
+    options = parser.parse_args(arguments)
+    if options.steps < 2:
+        raise ValueError(f"--steps is {options.steps}: give at least 2, the two ends")
+    start = latent.check_sentence(options.start, "the first sentence")
+    end = latent.check_sentence(options.end, "the second sentence")
+    latent.check_out(options.out)
+    decoding = decoding_from(options)
+    model = latent.load_latent(options.ckpt)
+
+    from hybridgen.generation.latent_paths import path_between
+
+    ends = [
+        latent.encode_one(model, text, what)
+        for text, what in ((start, "the first sentence"), (end, "the second sentence"))
+    ]
+    latent.note_unknown(model, [{"text": start}, {"text": end}], "text")
+    points = path_between(*ends, options.steps, options.path)
+    rows = [
+        {"step": step, "fraction": step / (options.steps - 1), "path": options.path, **row}
+        for step, row in enumerate(latent.decode(model, points, decoding))
+    ]
+    print(f"from  {start}\nto    {end}\n")
+    latent.print_table(("step", "text", "nats"), [(r["step"], r["text"], r["nats"]) for r in rows])
+    latent.write_rows(options.out, rows)
+    return 0

@@ -1,0 +1,218 @@
+"""What the commands on a latent space share: the model, sentences from files, and tables."""
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybridgen.commands.options import Parser
+
+
+class Sentence(NamedTuple):
+    """A sentence of a file.
+
+    Attributes:
+        line: its line, from 1.
+        text: without the line's end and the space around it.
+    """
+
+    line: int
+    text: str
+
+
+def add_shared(parser: Parser) -> None:
+    """Add the options that all commands on a latent space have."""
+    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint of a text VAE that fit wrote")
+    parser.add_argument("--out", metavar="FILE", help="write JSON lines here as well as the table to the terminal")
+
+
+def check_out(out: str | None) -> None:
+    """Refuse a file that could not be written before anything is computed.
+
+    Raises:
+        ValueError: if its folder does not exist.
+    """
+    if out is not None and not Path(out).parent.is_dir():
+        raise ValueError(f"--out: there is no folder {Path(out).parent}: make it first")
+
+
+def read_sentences(path: str, *, option: str = "FILE") -> list[Sentence]:
+    """The sentences of a UTF-8 file, one a line. Empty lines are left out, and their number is told.
+
+    Raises:
+        ValueError: if there is no such file, it is not UTF-8, or it has no sentence.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{option}: there is no file {path}")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{option}: {path} is not UTF-8 at byte {error.start}: convert it first") from None
+    found = [Sentence(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise ValueError(f"{option}: {path} has no sentence: give a file with one on each line")
+    if len(found) < len(lines):
+        print(f"{path}: {len(lines) - len(found)} empty lines are left out", file=sys.stderr)
+    return found
+
+
+def check_sentence(text: str, what: str) -> str:
+    """A sentence given on the command line, without the space around it.
+
+    Raises:
+        ValueError: if it is empty, or more than one line.
+    """
+    text = text.strip()
+    if not text:
+        raise ValueError(f"{what} is empty: give a sentence")
+    if "\n" in text:
+        raise ValueError(f"{what} has more than one line: give one sentence")
+    return text
+
+
+def load_latent(path: str) -> Any:
+    """The model of a checkpoint, which must have a latent space of sentences.
+
+    Raises:
+        ValueError: if the checkpoint cannot be used, or is of another kind of model.
+    """
+    from hybridgen.loading import load
+
+    model = load(path)
+    if not (hasattr(model, "encode") and hasattr(model, "decode")):
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which has no latent space of sentences: "
+            "give a checkpoint of a TextVAE"
+        )
+    return model
+
+
+def encode(
+    model: Any, sentences: Sequence[Sentence], path: str, *, seed: int | None = None, batch_size: int = 128
+) -> Any:
+    """Latents of sentences, ``(N, D)``, in pieces that fit into memory.
+
+    Args:
+        model: with a latent space.
+        sentences: of a file.
+        path: the file, for messages.
+        seed: draw from the posteriors, the same for the same sentences and seed; None takes their means.
+        batch_size: sentences encoded at a time.
+
+    Raises:
+        ValueError: if a sentence holds what the model's codec does not know and cannot replace; names file and line.
+    """
+    import torch
+
+    for sentence in sentences:
+        try:
+            model.codec.encode(sentence.text)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {sentence.line}: {error}") from None
+    rows = sorted(range(len(sentences)), key=lambda i: len(sentences[i].text))  # of similar length: little padding
+    generator = None if seed is None else torch.Generator(model.device).manual_seed(seed % 2**63)
+    pieces = []
+    for first in range(0, len(rows), batch_size):
+        posterior = model.encode([sentences[i].text for i in rows[first : first + batch_size]])
+        pieces.append((posterior.mean if generator is None else posterior.sample(generator=generator)).cpu())
+    where = torch.empty(len(rows), dtype=torch.long)
+    where[torch.tensor(rows)] = torch.arange(len(rows))
+    return torch.cat(pieces)[where]
+
+
+def encode_one(model: Any, text: str, what: str) -> Any:
+    """Posterior mean ``(D,)`` of a sentence given on the command line; see :func:`encode`."""
+    try:
+        return model.encode([text]).mean[0].cpu()
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def decode(model: Any, latents: Any, decoding: Any, *, batch_size: int = 128) -> list[dict[str, Any]]:
+    """Sentences of latents ``(N, D)``: for each ``text``, ``tokens``, ``nats`` and ``finish_reason``.
+
+    Row i draws as sample i of the seed, whatever the size of the pieces.
+    """
+    rows: list[dict[str, Any]] = []
+    for first in range(0, len(latents), batch_size):
+        piece = latents[first : first + batch_size].to(model.device)
+        numbers = range(first, first + len(piece))
+        rows += sample_rows(model.decode(piece, decoding, sample_numbers=list(numbers)))
+    return rows
+
+
+def sample_rows(samples: Any) -> list[dict[str, Any]]:
+    """Samples as plain values: what was written, how long it is, how probable it was under the model."""
+    columns = (samples.texts, samples.lengths.tolist(), samples.log_probs.sum(1).tolist(), samples.finish_reasons)
+    return [
+        {"text": text.strip("\n"), "tokens": length, "nats": -log_prob, "finish_reason": reason}
+        for text, length, log_prob, reason in zip(*columns, strict=True)
+    ]
+
+
+def note_unknown(model: Any, rows: list[dict[str, Any]], key: str) -> None:
+    """Add ``unknown`` to rows: how many of the tokens of ``row[key]`` the model's codec does not know.
+
+    A sentence that is all unknown is encoded all the same, as so many ``<unk>``; a note tells that it says nothing.
+    """
+    unknown = model.codec.unk_id
+    nothing = 0
+    for row in rows:
+        ids = model.codec.encode(row[key])
+        row["unknown"] = 0 if unknown is None else int((ids == unknown).sum())
+        nothing += len(ids) > 0 and row["unknown"] == len(ids)
+    if nothing:
+        print(f"{nothing} of {len(rows)} sentences have no word that the model knows: what it makes of them says nothing about them",
+              file=sys.stderr)  # fmt: skip
+
+
+def prior_rows(model: Any, num_samples: int, decoding: Any, prompt: str, *, batch_size: int = 128) -> list[dict]:
+    """Rows of ``hybridgen sample`` from a model that writes whole sentences from its prior.
+
+    Raises:
+        ValueError: if there is a prompt: such a model begins sentences itself.
+    """
+    if prompt:
+        raise ValueError(
+            f"a {type(model).__name__} writes whole sentences from its prior and continues none: leave out the prompt"
+        )
+    rows: list[dict[str, Any]] = []
+    for first in range(0, num_samples, batch_size):
+        numbers = list(range(first, min(first + batch_size, num_samples)))
+        rows += sample_rows(model.generate(len(numbers), decoding, sample_numbers=numbers))
+    return [{"sample": i, "seed": decoding.seed, "prompt": "", **row} for i, row in enumerate(rows)]
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table for the terminal: text wraps inside its column, numbers have two decimals."""
+    cells = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
+    taken = sum(w for w, text in zip(widths, is_text, strict=True) if not text) + 2 * (len(columns) - 1)
+    room = max(24, (shutil.get_terminal_size((120, 24)).columns - taken) // max(1, sum(is_text)))
+    widths = [min(w, room) if text else w for w, text in zip(widths, is_text, strict=True)]
+    for row in [list(columns), ["-" * w for w in widths], *cells]:
+        lines = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+        for part in range(max(map(len, lines))):
+            pieces = [
+                (cell[part] if part < len(cell) else "").ljust(width)
+                if text
+                else (cell[part] if part < len(cell) else "").rjust(width)
+                for cell, width, text in zip(lines, widths, is_text, strict=True)
+            ]
+            print("  ".join(pieces).rstrip())
+
+
+def write_rows(out: str | None, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines, if a file is wanted: under another name first, so that no half of it is ever there."""
+    if out is None:
+        return
+    partial = Path(out).with_name(Path(out).name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    partial.replace(out)
+    print(f"{len(rows)} rows written to {out}", file=sys.stderr)
