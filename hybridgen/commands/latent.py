@@ -166,8 +166,10 @@ def note_unknown(model: Any, rows: list[dict[str, Any]], key: str) -> None:
         row["unknown"] = 0 if unknown is None else int((ids == unknown).sum())
         nothing += len(ids) > 0 and row["unknown"] == len(ids)
     if nothing:
-        print(f"{nothing} of {len(rows)} sentences have no word that the model knows: what it makes of them says nothing about them",
-              file=sys.stderr)  # fmt: skip
+        note = (
+            f"{nothing} of {len(rows)} sentences have no word that the model knows: its output says nothing about them"
+        )
+        print(note, file=sys.stderr)
 
 
 def prior_rows(model: Any, num_samples: int, decoding: Any, prompt: str, *, batch_size: int = 128) -> list[dict]:
