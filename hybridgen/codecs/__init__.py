@@ -12,8 +12,11 @@ from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.bpe import BPECodec
 from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
+from hybridgen.codecs.columns import FeatureGroup
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.registry import from_config, make, names
+from hybridgen.codecs.saving import SavedCodec
+from hybridgen.codecs.series import Series, SeriesCodec
 from hybridgen.codecs.streams import DecodeStream
 from hybridgen.codecs.words import WordCodec
 
@@ -23,6 +26,10 @@ __all__ = [
     "CharacterCodec",
     "CodecError",
     "DecodeStream",
+    "FeatureGroup",
+    "SavedCodec",
+    "Series",
+    "SeriesCodec",
     "TextCodec",
     "WordCodec",
     "from_config",

@@ -7,16 +7,16 @@ counts, errors and saving follow from those and live here once.
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from hybridgen.codecs.checks import check_ids, check_text, read_config
+from hybridgen.codecs.checks import check_ids, check_text
 from hybridgen.codecs.errors import CodecError
+from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.streams import DecodeStream
 
 Errors = Literal["strict", "replace"]
@@ -25,7 +25,7 @@ Ids = torch.Tensor | np.ndarray | Sequence[int]
 _BLOCK = 1 << 16  # ids decoded together
 
 
-class TextCodec(ABC):
+class TextCodec(SavedCodec):
     """What every text codec can do.
 
     Ids are ``0 .. vocab_size - 1`` with no gap. A saved codec is exactly the constructor's arguments:
@@ -41,9 +41,6 @@ class TextCodec(ABC):
         version: Rises when the same config would mean other ids.
         specials: Ids of the special tokens by name.
     """
-
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
 
     def __init__(self, pieces: Sequence[bytes], specials: Mapping[str, int]) -> None:
         self.specials = dict(specials)
@@ -68,10 +65,6 @@ class TextCodec(ABC):
     @abstractmethod
     def _lookup(self, text: str) -> np.ndarray:
         """Return a fresh int64 array of ids ``(N,)``, with -1 where the vocabulary has nothing."""
-
-    @abstractmethod
-    def _options(self) -> dict[str, Any]:
-        """Return the constructor's arguments as plain JSON values."""
 
     def _describe_unknown(self, text: str, unknown: np.ndarray) -> str:
         """Name the first unknown tokens of ``text`` and where they are, given their indices ``(U,)``."""
@@ -179,29 +172,6 @@ class TextCodec(ABC):
     def count_bytes(self, ids: Ids) -> int:
         """Count the UTF-8 bytes of a text: the sum of :meth:`token_bytes`."""
         return int(self.token_bytes(ids).sum())
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the codec as plain JSON values, complete: loading needs no other file."""
-        return {"codec": self.name, "version": self.version, **self._options()}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TextCodec:
-        """Rebuild the codec that ``to_config()`` saved.
-
-        Raises:
-            CodecError: The config is of another codec or version, or damaged.
-        """
-        keys = [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
-        options = read_config(config, cls.name, cls.version, keys)
-        try:
-            return cls(**options)
-        except CodecError as error:
-            raise CodecError(f"the saved {cls.name} codec cannot be used, since {error}") from None
-
-    def __reduce__(self) -> tuple[Callable[..., TextCodec], tuple[dict[str, Any]]]:
-        # Workers of a data loader receive their codec this way: rebuilt, since a tokenizer of the bpe codec
-        # forgets some of its settings when it is pickled by itself.
-        return type(self).from_config, (self.to_config(),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, specials={self.specials})"

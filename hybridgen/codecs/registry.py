@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.bpe import BPECodec
@@ -11,14 +11,19 @@ from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.checks import check_config_is_mapping, check_options
 from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.saving import SavedCodec
+from hybridgen.codecs.series import SeriesCodec
 from hybridgen.codecs.words import WordCodec
 
-_CODECS: dict[str, type[TextCodec]] = {codec.name: codec for codec in (BPECodec, ByteCodec, CharacterCodec, WordCodec)}
+Found = TypeVar("Found", bound=SavedCodec)
+
+_TEXT: dict[str, type[TextCodec]] = {codec.name: codec for codec in (BPECodec, ByteCodec, CharacterCodec, WordCodec)}
+_ALL: dict[str, type[SavedCodec]] = {**_TEXT, **{codec.name: codec for codec in (SeriesCodec,)}}
 
 
 def names() -> list[str]:
-    """Return the names that :func:`make` knows, sorted."""
-    return sorted(_CODECS)
+    """Return the names of the text codecs, which :func:`make` knows, sorted."""
+    return sorted(_TEXT)
 
 
 def make(name: str, texts: Iterable[str] | None = None, **options: Any) -> TextCodec:
@@ -32,21 +37,21 @@ def make(name: str, texts: Iterable[str] | None = None, **options: Any) -> TextC
     Raises:
         CodecError: An unknown name or option, or whatever ``train`` raises.
     """
-    codec = _find(name)
+    codec = _find(name, _TEXT)
     check_options(options, codec.train, name)
     return codec.train(texts, **options)
 
 
-def from_config(config: Mapping[str, Any]) -> TextCodec:
-    """Rebuild the codec that any ``to_config()`` saved.
+def from_config(config: Mapping[str, Any]) -> Any:
+    """Rebuild the codec that any ``to_config()`` saved, of text or of anything else.
 
     Raises:
         CodecError: No codec, an unknown one, one of another version, or a damaged one.
     """
-    return _find(check_config_is_mapping(config)["codec"]).from_config(config)
+    return _find(check_config_is_mapping(config)["codec"], _ALL).from_config(config)
 
 
-def _find(name: object) -> type[TextCodec]:
-    if not isinstance(name, str) or name not in _CODECS:
-        raise CodecError(f"there is no codec {name!r}: {name_the_closest(name, names())}")
-    return _CODECS[name]
+def _find(name: object, known: Mapping[str, type[Found]]) -> type[Found]:
+    if not isinstance(name, str) or name not in known:
+        raise CodecError(f"there is no codec {name!r}: {name_the_closest(name, sorted(known))}")
+    return known[name]

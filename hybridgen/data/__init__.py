@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hybridgen.data.lanes import Lanes
     from hybridgen.data.lines import Lines
     from hybridgen.data.public_sets import PUBLIC_SETS
+    from hybridgen.data.series import SeriesData
+    from hybridgen.data.series_batches import SequenceLoader, Sequences, SeriesBatch
     from hybridgen.data.text import TextData
     from hybridgen.data.tokens import TokenCounts, TokenFile
     from hybridgen.data.windows import ColdWindows
@@ -31,6 +33,10 @@ _MODULES = {
     "Lanes": "lanes",
     "Lines": "lines",
     "PUBLIC_SETS": "public_sets",
+    "SequenceLoader": "series_batches",
+    "Sequences": "series_batches",
+    "SeriesBatch": "series_batches",
+    "SeriesData": "series",
     "TextBatch": "batching",
     "TextData": "text",
     "TokenCounts": "tokens",
@@ -46,6 +52,10 @@ __all__ = [
     "DataError",
     "Lanes",
     "Lines",
+    "SequenceLoader",
+    "Sequences",
+    "SeriesBatch",
+    "SeriesData",
     "TextBatch",
     "TextData",
     "TokenCounts",
