@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 from hybridgen.commands.options import Parser
 
+#: Sentences that are decoded at a time; decides the memory, not the result.
+TOGETHER = 128
+
 
 class Sentence(NamedTuple):
     """A sentence of a file.
@@ -69,7 +72,7 @@ def check_sentence(text: str, what: str) -> str:
     text = text.strip()
     if not text:
         raise ValueError(f"{what} is empty: give a sentence")
-    if "\n" in text:
+    if len(text.splitlines()) > 1:
         raise ValueError(f"{what} has more than one line: give one sentence")
     return text
 
@@ -91,37 +94,25 @@ def load_latent(path: str) -> Any:
     return model
 
 
-def encode(
-    model: Any, sentences: Sequence[Sentence], path: str, *, seed: int | None = None, batch_size: int = 128
-) -> Any:
-    """Latents of sentences, ``(N, D)``, in pieces that fit into memory.
-
-    Args:
-        model: with a latent space.
-        sentences: of a file.
-        path: the file, for messages.
-        seed: draw from the posteriors, the same for the same sentences and seed; None takes their means.
-        batch_size: sentences encoded at a time.
+def check_sentences(model: Any, sentences: Sequence[Sentence], path: str) -> None:
+    """Refuse what a model's codec cannot read, before anything is computed.
 
     Raises:
-        ValueError: if a sentence holds what the model's codec does not know and cannot replace; names file and line.
+        ValueError: naming file and line, for a character it does not know and cannot replace, or an end token inside.
     """
-    import torch
-
     for sentence in sentences:
         try:
-            model.codec.encode(sentence.text)
+            ids = model.codec.encode(sentence.text)
         except ValueError as error:
             raise ValueError(f"{path}, line {sentence.line}: {error}") from None
-    rows = sorted(range(len(sentences)), key=lambda i: len(sentences[i].text))  # of similar length: little padding
-    generator = None if seed is None else torch.Generator(model.device).manual_seed(seed % 2**63)
-    pieces = []
-    for first in range(0, len(rows), batch_size):
-        posterior = model.encode([sentences[i].text for i in rows[first : first + batch_size]])
-        pieces.append((posterior.mean if generator is None else posterior.sample(generator=generator)).cpu())
-    where = torch.empty(len(rows), dtype=torch.long)
-    where[torch.tensor(rows)] = torch.arange(len(rows))
-    return torch.cat(pieces)[where]
+        if bool((ids == model.codec.eos_id).any()):
+            raise ValueError(f"{path}, line {sentence.line} holds the end token inside it: leave it out")
+
+
+def encode(model: Any, sentences: Sequence[Sentence], path: str) -> Any:
+    """Posterior means of sentences, ``(N, D)`` on the CPU; raises like :func:`check_sentences`."""
+    check_sentences(model, sentences, path)
+    return model.encode([sentence.text for sentence in sentences]).mean.cpu()
 
 
 def encode_one(model: Any, text: str, what: str) -> Any:
@@ -132,14 +123,24 @@ def encode_one(model: Any, text: str, what: str) -> Any:
         raise ValueError(f"{what}: {error}") from None
 
 
-def decode(model: Any, latents: Any, decoding: Any, *, batch_size: int = 128) -> list[dict[str, Any]]:
+def on_the_sphere(model: Any, latents: Any) -> Any:
+    """Latents ``(N, D)`` where the model's are: those of a von Mises-Fisher posterior have length one, always."""
+    import torch
+
+    if getattr(model, "options", {}).get("posterior") != "vmf":
+        return latents
+    return torch.nn.functional.normalize(latents, dim=-1)
+
+
+def decode(model: Any, latents: Any, decoding: Any) -> list[dict[str, Any]]:
     """Sentences of latents ``(N, D)``: for each ``text``, ``tokens``, ``nats`` and ``finish_reason``.
 
     Row i draws as sample i of the seed, whatever the size of the pieces.
     """
+    latents = on_the_sphere(model, latents)
     rows: list[dict[str, Any]] = []
-    for first in range(0, len(latents), batch_size):
-        piece = latents[first : first + batch_size].to(model.device)
+    for first in range(0, len(latents), TOGETHER):
+        piece = latents[first : first + TOGETHER]
         numbers = range(first, first + len(piece))
         rows += sample_rows(model.decode(piece, decoding, sample_numbers=list(numbers)))
     return rows
@@ -172,7 +173,7 @@ def note_unknown(model: Any, rows: list[dict[str, Any]], key: str) -> None:
         print(note, file=sys.stderr)
 
 
-def prior_rows(model: Any, num_samples: int, decoding: Any, prompt: str, *, batch_size: int = 128) -> list[dict]:
+def prior_rows(model: Any, num_samples: int, decoding: Any, prompt: str) -> list[dict[str, Any]]:
     """Rows of ``hybridgen sample`` from a model that writes whole sentences from its prior.
 
     Raises:
@@ -183,8 +184,8 @@ def prior_rows(model: Any, num_samples: int, decoding: Any, prompt: str, *, batc
             f"a {type(model).__name__} writes whole sentences from its prior and continues none: leave out the prompt"
         )
     rows: list[dict[str, Any]] = []
-    for first in range(0, num_samples, batch_size):
-        numbers = list(range(first, min(first + batch_size, num_samples)))
+    for first in range(0, num_samples, TOGETHER):
+        numbers = list(range(first, min(first + TOGETHER, num_samples)))
         rows += sample_rows(model.generate(len(numbers), decoding, sample_numbers=numbers))
     return [{"sample": i, "seed": decoding.seed, "prompt": "", **row} for i, row in enumerate(rows)]
 

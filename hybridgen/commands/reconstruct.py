@@ -23,11 +23,16 @@ def run(arguments: list[str]) -> int:
     decoding = decoding_from(options)
     sentences = latent.read_sentences(options.file)
     model = latent.load_latent(options.ckpt)
-    seed = decoding.seed if options.posterior_sample else None
-    latents = latent.encode(model, sentences, options.file, seed=seed)
+    latent.check_sentences(model, sentences, options.file)
+    made: list[dict] = []
+    for first in range(0, len(sentences), latent.TOGETHER):
+        piece = sentences[first : first + latent.TOGETHER]
+        numbers = list(range(first, first + len(piece)))
+        texts = [sentence.text for sentence in piece]
+        use_mean = not options.posterior_sample
+        made += latent.sample_rows(model.reconstruct(texts, decoding, use_mean=use_mean, sample_numbers=numbers))
     rows = [
-        {"line": sentence.line, "original": sentence.text, **row}
-        for sentence, row in zip(sentences, latent.decode(model, latents, decoding), strict=True)
+        {"line": sentence.line, "original": sentence.text, **row} for sentence, row in zip(sentences, made, strict=True)
     ]
     latent.note_unknown(model, rows, "original")
     same = sum(row["text"].split() == row["original"].split() for row in rows)

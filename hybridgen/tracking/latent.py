@@ -10,10 +10,10 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import WandbLogger
 
-from hybridgen.evaluation.latent import DimensionKL, kl_per_dimension
+from hybridgen.evaluation.latent import DimensionKL
 from hybridgen.generation import DecodingOptions
 from hybridgen.generation.latent_paths import path_between
-from hybridgen.objectives.variational import DiagonalGaussian, gaussian_kl
+from hybridgen.objectives.variational import DiagonalGaussian
 
 
 class TrackLatent(pl.Callback):
@@ -21,8 +21,9 @@ class TrackLatent(pl.Callback):
 
     Into ``samples/`` of the run folder go ``step-NUMBER.txt`` with three tables (samples from the prior, validation
     sentences beside their reconstructions, paths between pairs of them) and ``kl-step-NUMBER.png`` (KL of each
-    dimension to the standard normal); to Weights & Biases the same. Samples and sentences are the same every time, so
-    that two validations differ by what was learned; nothing here touches the random numbers of training.
+    dimension over the validation text, where posterior and prior let it be told by dimension); the same to Weights &
+    Biases. Samples and sentences are the same every time, so that two validations differ by what was learned; nothing
+    here touches the random numbers of training.
 
     Args:
         folder: the run folder.
@@ -31,7 +32,6 @@ class TrackLatent(pl.Callback):
         num_samples: samples from the prior.
         steps: sentences of a path, both ends included.
         max_new_tokens: length of a sentence at most.
-        num_posteriors: validation sentences that the KL per dimension is a mean over, at most.
         seed: of the samples.
     """
 
@@ -43,14 +43,12 @@ class TrackLatent(pl.Callback):
         num_samples: int = 8,
         steps: int = 6,
         max_new_tokens: int = 100,
-        num_posteriors: int = 512,
         seed: int = 0,
     ) -> None:
         self.folder = Path(folder)
         self.sentences = None if sentences is None else list(sentences)
         self.num_samples = num_samples
         self.steps = steps
-        self.num_posteriors = num_posteriors
         self.drawn = DecodingOptions(max_new_tokens=max_new_tokens, seed=seed)
         self.greedy = DecodingOptions(max_new_tokens=max_new_tokens, do_sample=False)
         self.tables: dict[str, list[list[Any]]] = {"samples": [], "reconstructions": [], "interpolations": []}
@@ -63,7 +61,6 @@ class TrackLatent(pl.Callback):
         try:
             with torch.no_grad():
                 found = self._look(pl_module, trainer.datamodule)
-                kl = self._kl(pl_module, trainer.datamodule)
         finally:
             pl_module.train(was_training)
         step = trainer.global_step
@@ -71,8 +68,9 @@ class TrackLatent(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"step-{step:08d}.txt").write_text(_as_text(found), encoding="utf-8")
         figure = None
-        if kl is not None:
-            figure = kl_figure(kl, title=f"step {step}")
+        report = pl_module.collapse
+        if report is not None and len(report.kl.mean) == pl_module.latent_size:
+            figure = kl_figure(report.kl, title=f"step {step}")
             figure.savefig(folder / f"kl-step-{step:08d}.png")
         for name, rows in found.items():
             self.tables[name] += [[step, *row] for row in rows]
@@ -103,17 +101,6 @@ class TrackLatent(pl.Callback):
             ],
         }
 
-    def _kl(self, model: Any, data: Any) -> DimensionKL | None:
-        """KL per dimension over validation sentences; None where the posterior is no Gaussian and has none."""
-        posteriors = []
-        sentences = sorted(validation_sentences(data, self.num_posteriors, longest=1.0), key=len)
-        for first in range(0, len(sentences), 128):
-            posterior = model.encode(sentences[first : first + 128])
-            if not isinstance(posterior, DiagonalGaussian):
-                return None
-            posteriors.append(gaussian_kl(posterior).cpu())
-        return kl_per_dimension(torch.cat(posteriors))
-
     def _to_wandb(self, logger: WandbLogger, figure: Figure | None) -> None:
         columns = {
             "samples": ["step", "text"],
@@ -128,17 +115,16 @@ class TrackLatent(pl.Callback):
             logger.experiment.log({"latent/kl_per_dimension": wandb.Image(figure)})
 
 
-def validation_sentences(data: Any, count: int, *, longest: float = 0.5) -> list[str]:
-    """Sentences from all over the validation text (the training text where there is none), in its order.
+def validation_sentences(data: Any, count: int) -> list[str]:
+    """Sentences of at most median length from all over the validation text (the training text where there is none).
 
     Args:
         data: the data module, with lines as its units.
         count: how many, at most.
-        longest: leave out those above this quantile of lengths.
     """
     tokens = data.tokens("valid" if "valid" in data.counts else "train")
     lengths = np.diff(tokens.starts, append=len(tokens) - 1)  # with the end token
-    kept = np.flatnonzero((lengths > 1) & (lengths <= np.quantile(lengths, longest)))
+    kept = np.flatnonzero((lengths > 1) & (lengths <= np.median(lengths)))
     kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int))]
     starts = np.asarray(tokens.starts)[kept]
     # The element at a start is the end token of the line before.

@@ -46,6 +46,12 @@ class LookupModel:
         nats = -torch.ones(len(texts), int(lengths.max()))
         return Samples(nats.long(), lengths, nats, nats, ["eos"] * len(texts), texts)
 
+    def reconstruct(self, texts, options=None, *, use_mean=True, sample_numbers=None):
+        posterior = self.encode(texts)
+        generator = torch.Generator().manual_seed(options.seed)
+        z = posterior.mean if use_mean else posterior.sample(generator=generator)
+        return self.decode(z, options, sample_numbers=sample_numbers)
+
     def sample_prior(self, num_samples, *, seed=0, sample_numbers=None):
         numbers = list(range(num_samples)) if sample_numbers is None else sample_numbers
         return torch.stack([torch.full((6,), float(number)) for number in numbers])

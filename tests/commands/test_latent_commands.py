@@ -79,6 +79,14 @@ def test_interpolate(model, tmp_path, capsys, path):
     assert len(table) == 5 + 5
 
 
+def test_latents_of_a_von_mises_fisher_posterior_stay_on_the_sphere(model):
+    for posterior, on_it in (("gaussian", False), ("vmf", True)):
+        model.options = {"posterior": posterior}
+        assert main(["interpolate", "--ckpt", "x", "a good day", "bad food", "--path", "lerp"]) == 0
+        norms = model.calls[-1][0].norm(dim=1)
+        assert torch.allclose(norms, torch.ones(8)) == on_it
+
+
 def test_arithmetic(model, tmp_path, capsys):
     files = {"plus": "good food\ngood good", "minus": "bad food\nbad bad", "on": "a bad day\n\nbad food\n"}
     command = ["arithmetic", "--ckpt", "x", "--out", str(tmp_path / "out.jsonl")]
@@ -128,6 +136,8 @@ def mistakes(corpus, tmp_path):
     empty, latin = tmp_path / "empty.txt", tmp_path / "latin.txt"
     empty.write_text("\n \n")
     latin.write_bytes(b"caf\xe9")
+    ends = tmp_path / "ends.txt"
+    ends.write_text("a good day\na good <eos> day\n")
     nearest, interpolate = ["nearest", "--corpus", str(corpus)], ["interpolate", "one", "a day"]
     return {
         "k of 0": ([*nearest, "one", "--k", "0"], "--k is 0: give at least 1"),
@@ -135,6 +145,8 @@ def mistakes(corpus, tmp_path):
         "no sentence": ([*nearest, "  "], "the sentence is empty"),
         "one step": ([*interpolate, "--steps", "1"], "--steps is 1: give at least 2"),
         "empty start": (["interpolate", "", "one"], "the first sentence is empty"),
+        "line separator": (["interpolate", "one", "a\u2028b"], "the second sentence has more than one line"),
+        "end token": (["reconstruct", str(ends)], f"{ends}, line 2 holds the end token inside it"),
         "two lines": (["interpolate", "one", "a\nb"], "the second sentence has more than one line"),
         "no file": (["reconstruct", str(tmp_path / "none.txt")], "there is no file"),
         "only empty lines": (["reconstruct", str(empty)], "has no sentence"),
@@ -160,7 +172,7 @@ def test_bad_input_is_told_in_one_sentence(model, corpus, tmp_path, capsys):
 def test_a_character_outside_the_vocabulary_names_file_and_line(model, corpus, capsys):
     from hybridgen.codecs import CharacterCodec
 
-    model.codec = CharacterCodec.train(["abdgoyf nex"])
+    model.codec = CharacterCodec.train(["abdgoyf nex"], specials=["eos"])
     assert main(["reconstruct", "--ckpt", "x", str(corpus)]) == 2
     assert f"{corpus}, line 6: " in capsys.readouterr().err
 
