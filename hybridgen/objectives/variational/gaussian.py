@@ -31,7 +31,7 @@ class DiagonalGaussian(NamedTuple):
 
         Args:
             num_samples: how many for each index; None for one without a dimension of its own.
-            generator: of the noise; torch's global one by default.
+            generator: of the noise, on any device; torch's global one by default.
 
         Returns:
             ``(..., D)``, or ``(num_samples, ..., D)``.
@@ -40,7 +40,7 @@ class DiagonalGaussian(NamedTuple):
             ValueError: if ``num_samples`` is below 1.
         """
         shape = sample_shape(self.mean.shape, num_samples)
-        noise = torch.randn(shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        noise = standard_normal(shape, self.mean, generator)
         return torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -73,3 +73,9 @@ def sample_shape(shape: torch.Size, num_samples: int | None) -> tuple[int, ...]:
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}: draw at least 1")
     return (num_samples, *shape)
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Noise on the device and of the type of ``like``, drawn on the generator's device: the same on every machine."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybridgen.objectives.variational.gaussian import DiagonalGaussian
+from hybridgen.objectives.variational.gaussian import DiagonalGaussian, standard_normal
 from hybridgen.objectives.variational.vmf import log_surface
 
 
@@ -37,8 +37,10 @@ class Mixture(NamedTuple):
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(num_samples, D)``."""
-        chosen = torch.multinomial(self.log_weights.exp(), num_samples, replacement=True, generator=generator)
-        mean, log_variance = (part[chosen] for part in self.components)
+        weights = self.log_weights.exp()
+        weights = weights if generator is None else weights.to(generator.device)
+        chosen = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
+        mean, log_variance = (part[chosen.to(part.device)] for part in self.components)
         return DiagonalGaussian(mean, log_variance).sample(generator=generator)
 
 
@@ -56,9 +58,7 @@ class StandardNormalPrior(nn.Module):
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(num_samples, D)``."""
-        origin = self._origin
-        shape = (num_samples, self.latent_size)
-        return torch.randn(shape, generator=generator, device=origin.device, dtype=origin.dtype)
+        return standard_normal((num_samples, self.latent_size), self._origin, generator)
 
 
 class UniformSpherePrior(StandardNormalPrior):

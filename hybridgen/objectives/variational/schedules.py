@@ -96,6 +96,10 @@ class Schedule:
         within = (within - self.zero) / self.ratio
         return self.stop if within >= 1 else self._between(_rise(self.rise, within, self.steepness))
 
+    def settled(self, step: int) -> bool:
+        """Whether the rise, or the first cycle, is over at a step."""
+        return self.kind == "constant" or step >= self._length()
+
     def _between(self, fraction: float) -> float:
         return self.start + (self.stop - self.start) * fraction
 

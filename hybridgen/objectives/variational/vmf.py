@@ -19,7 +19,7 @@ import torch
 from scipy.special import gammaln, logsumexp
 from torch import Tensor
 
-from hybridgen.objectives.variational.gaussian import sample_shape
+from hybridgen.objectives.variational.gaussian import sample_shape, standard_normal
 
 
 class VonMisesFisher:
@@ -54,9 +54,8 @@ class VonMisesFisher:
         """
         mean = self.mean
         shape = sample_shape(mean.shape, num_samples)
-        options = {"device": mean.device, "dtype": mean.dtype}
-        along = self._along(math.prod(shape[:-1]), generator).to(**options).view(*shape[:-1], 1)
-        noise = torch.randn(shape, generator=generator, **options)
+        along = self._along(math.prod(shape[:-1]), generator).to(mean).view(*shape[:-1], 1)
+        noise = standard_normal(shape, mean, generator)
         # A uniform direction at right angles to the mean.
         across = noise - (noise * mean).sum(-1, keepdim=True) * mean
         across = torch.nn.functional.normalize(across, dim=-1)
@@ -72,7 +71,8 @@ class VonMisesFisher:
 
     def _along(self, number: int, generator: torch.Generator | None) -> Tensor:
         """Wood's sampler of ``mean . z``: ``(number,)`` in [-1, 1], float64."""
-        size, kappa, device = self.mean.shape[-1], self.kappa, self.mean.device
+        size, kappa = self.mean.shape[-1], self.kappa
+        device = self.mean.device if generator is None else generator.device
         # b = (-2 k + sqrt(4 k^2 + (D-1)^2)) / (D-1), written so that nothing cancels.
         b = (size - 1) / (2 * kappa + math.sqrt(4 * kappa**2 + (size - 1) ** 2))
         x = (1 - b) / (1 + b)

@@ -1,0 +1,500 @@
+"""The variational autoencoder for sentences.
+
+    q(z | x) = encoder(x),   p(x | z) = prod_t p(x[t] | x[0..t-1], z),   loss = -E_q[log p(x | z)] + KL term
+
+Bowman et al. 2016, "Generating sentences from a continuous space", arXiv:1511.06349. What is done to the KL term so
+that the latent is used stands in :mod:`hybridgen.objectives.variational`.
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridgen import codecs, heads
+from hybridgen.cells.noise import dropout_mask
+from hybridgen.data import TextBatch
+from hybridgen.generation import DecodingOptions, Samples
+from hybridgen.models import text_vae_generation as generation
+from hybridgen.models import text_vae_parts as parts
+from hybridgen.models.optimisation import adamw, warmup_then
+from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
+from hybridgen.models.text_vae_options import check_choices, check_fit
+from hybridgen.objectives import likelihood
+from hybridgen.objectives.variational import AggressiveTraining, KLControl, gaussian_kl
+from hybridgen.tracking.latent import TrackLatent
+
+
+class TextVAE(pl.LightningModule):
+    """A variational autoencoder for sentences over any text codec; data with ``layout: lines``.
+
+    Args:
+        encoder: arguments of :class:`hybridgen.cells.Stack` without ``input_size``: cell, hidden_size, num_layers,
+            bidirectional, ... Default: one layer of 256 LSTM cells. It reads the sentence and its ``<eos>``.
+        decoder: likewise, not bidirectional.
+        embedding_size: width of a token's embedding.
+        latent_size: dimensions of the latent.
+        pooling: what the posterior is computed from: ``last``, ``mean`` or ``max`` of the encoder's outputs.
+        latent_to: where the decoder gets the latent: ``state`` (before the first word), ``input`` (with every word) or
+            ``both``.
+        posterior: ``gaussian``, or ``vmf`` (von Mises-Fisher on the unit sphere).
+        kappa: concentration of ``vmf``; decides its KL, which is constant.
+        prior: ``standard``, ``mixture`` (learned Gaussians) or ``vamp`` (posteriors of learned pseudo-sentences).
+        prior_options: ``num_components`` and, for ``vamp``, ``length``.
+        kl: options of :class:`hybridgen.objectives.variational.KLControl`: weight, schedule, free_bits, target_rate,
+            capacity.
+        batch_norm_gamma: fixed scale of the batch-normalised posterior mean (BN-VAE), 0.5 or so; None is off.
+        delta: committed nats per dimension (delta-VAE); None is off.
+        aggressive: train the encoder aggressively until its mutual information stops rising (He et al. 2019): true, or
+            options of :class:`hybridgen.objectives.variational.AggressiveTraining`. Shared embeddings count as the
+            decoder's.
+        pretrain_epochs: first so many epochs as a plain autoencoder on the posterior's mean, then start the decoder
+            anew (Li et al. 2019, arXiv:1909.00868). KL schedules begin after them.
+        word_dropout: probability that a word is hidden from the decoder: read as ``<unk>``, or as a learned embedding
+            where the codec has none.
+        embedding_dropout: probability that a token's whole embedding is zero for a batch (Gal & Ghahramani 2016).
+        head: ``categorical``, ``adaptive`` (large vocabularies, tokens sorted by frequency) or ``mixture``.
+        head_options: further arguments of the head.
+        tie_weights: share the output weights with the decoder's embedding.
+        tie_embeddings: share the embeddings of encoder and decoder.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of matrices; vectors are never decayed.
+        betas: of AdamW.
+        schedule: ``cosine`` or ``constant`` learning rate, after the warm-up.
+        warmup_steps: steps until the learning rate is at its peak.
+        final_learning_rate: where the cosine ends, as a fraction of the peak.
+        monitor_sentences: sentences of the validation data that the collapse monitor decodes with latents of others;
+            0 leaves that out.
+        iwae_samples: samples k of each sentence's importance-weighted bound in testing; None leaves it out.
+        codec: a saved text codec; taken from the data when it is trained.
+
+    Raises:
+        ValueError: if an option does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: dict[str, Any] | None = None,
+        decoder: dict[str, Any] | None = None,
+        embedding_size: int = 256,
+        latent_size: int = 32,
+        pooling: str = "last",
+        latent_to: str = "both",
+        posterior: str = "gaussian",
+        kappa: float = 35.0,
+        prior: str = "standard",
+        prior_options: dict[str, Any] | None = None,
+        kl: dict[str, Any] | None = None,
+        batch_norm_gamma: float | None = None,
+        delta: float | None = None,
+        aggressive: bool | dict[str, Any] = False,
+        pretrain_epochs: int = 0,
+        word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        head: str = "categorical",
+        head_options: dict[str, Any] | None = None,
+        tie_weights: bool = True,
+        tie_embeddings: bool = True,
+        learning_rate: float = 2.0e-3,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.99),
+        schedule: str = "cosine",
+        warmup_steps: int = 100,
+        final_learning_rate: float = 0.05,
+        monitor_sentences: int = 512,
+        iwae_samples: int | None = 100,
+        codec: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["codec"])
+        # What builds this model again, without what the command line adds to the hyperparameters.
+        names = [name for name in inspect.signature(TextVAE).parameters if name != "codec"]
+        self.options = {name: self.hparams[name] for name in names}
+        check_choices(self.options)
+        self.latent_size = latent_size
+        self.kl_control = KLControl(**check_fit(self.options))
+        self.encoder = parts.SentenceEncoder(
+            {"cell": "lstm", "hidden_size": 256} | (encoder or {}),
+            embedding_size,
+            latent_size,
+            pooling=pooling,
+            posterior=posterior,
+            kappa=kappa,
+            batch_norm_gamma=batch_norm_gamma,
+            delta=delta,
+        )
+        self.decoder = self._new_decoder()
+        self.aggressive: AggressiveTraining | None = None
+        if aggressive:
+            self.aggressive = AggressiveTraining(**(aggressive if isinstance(aggressive, dict) else {}))
+        self.kl_start_step: int | None = None if pretrain_epochs else 0  # None while the autoencoder is pre-trained
+        self.codec: codecs.TextCodec | None = None
+        self.collapse: CollapseReport | None = None  # of the last validation
+        self._warned = False
+        if codec is not None:
+            self._build(codecs.from_config(codec))
+
+    def _new_decoder(self) -> parts.SentenceDecoder:
+        options = self.options
+        stack = {"cell": "lstm", "hidden_size": 256} | (options["decoder"] or {})
+        return parts.SentenceDecoder(
+            stack, options["embedding_size"], options["latent_size"], latent_to=options["latent_to"]
+        )
+
+    def _build(self, codec: codecs.TextCodec) -> None:
+        """Make everything that depends on the vocabulary."""
+        if codec.eos_id is None:
+            raise ValueError("a text VAE needs a codec with <eos>: build it with specials=['eos']")
+        self.codec = codec
+        options = self.options
+        self.embedding = self._new_embedding()
+        self.encoder_embedding = self.embedding if options["tie_embeddings"] else self._new_embedding()
+        hide = options["word_dropout"] and codec.unk_id is None
+        self.hidden_word = nn.Parameter(torch.zeros(options["embedding_size"])) if hide else None
+        self.head = self._new_head(self.embedding)
+        self.prior = parts.make_prior(
+            options["prior"],
+            options["prior_options"] or {},
+            posterior=options["posterior"],
+            latent_size=self.latent_size,
+            encoder=self.encoder,
+            embedding=self.embedding.weight,
+        )
+
+    def _new_embedding(self) -> nn.Embedding:
+        embedding = nn.Embedding(self.codec.vocab_size, self.options["embedding_size"])
+        nn.init.normal_(embedding.weight, std=self.options["embedding_size"] ** -0.5)
+        return embedding
+
+    def _new_head(self, embedding: nn.Embedding) -> heads.Head:
+        options = self.options
+        tied = embedding if options["tie_weights"] else None
+        width = self.decoder.stack.output_size
+        return heads.make(options["head"], width, self.codec.vocab_size, tied=tied, **(options["head_options"] or {}))
+
+    @property
+    def start_id(self) -> int:
+        """The token that stands before every sentence."""
+        return self.codec.eos_id if self.codec.bos_id is None else self.codec.bos_id
+
+    # The model -------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, sentences: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Log-probabilities of every next token, with a latent drawn from the posterior.
+
+        Args:
+            inputs: ``(B, T)`` what the decoder reads: the start token and the words.
+            sentences: ``(B, T)`` what the encoder reads: the words and ``<eos>``.
+            lengths: ``(B,)`` of both.
+
+        Returns:
+            Natural log-probabilities ``(B, T, V)`` and the posterior.
+        """
+        to_decode, to_encode = self._embed(inputs, sentences)
+        posterior = self.encoder(to_encode, lengths)
+        hidden = self.decoder(to_decode, posterior.sample(), lengths)
+        return self.head.log_probs(hidden.flatten(0, 1)).unflatten(0, inputs.shape), posterior
+
+    def posterior(self, sentences: Tensor, lengths: Tensor | None = None) -> parts.Posterior:
+        """Posteriors ``(B, D)`` of sentences ``(B, T)``, which end in ``<eos>``; padding may be anything below V."""
+        return self.encoder(F.embedding(sentences.clamp(min=0), self.encoder_embedding.weight), lengths)
+
+    def kl(self, posterior: parts.Posterior, z: Tensor) -> Tensor:
+        """KL of posteriors to the prior: ``(B, D)`` nats where it is known by dimension, else ``(B, 1)``.
+
+        Args:
+            posterior: ``(B, D)``.
+            z: ``(B, D)`` drawn from it: the KL to a mixture has no closed form and is estimated by this one sample.
+        """
+        if self.options["posterior"] == "vmf":
+            return posterior.kl_to_uniform().unsqueeze(-1)
+        if self.options["prior"] == "standard":
+            return gaussian_kl(posterior)
+        return (posterior.log_prob(z) - self.prior.log_prob(z)).unsqueeze(-1)
+
+    def reconstruction_nats(self, batch: TextBatch, z: Tensor) -> Tensor:
+        """``-log p(x | z)`` of each sentence of a batch, ``(B,)``, without word dropout; z is ``(B, D)``."""
+        embedded = F.embedding(batch.inputs, self.embedding.weight)
+        return self.sentence_nats(embedded, batch.targets, batch.lengths, z)
+
+    def sentence_nats(self, embedded: Tensor, targets: Tensor, lengths: Tensor | None, z: Tensor) -> Tensor:
+        """:meth:`reconstruction_nats` of sentences that are embedded already, ``(B, T, E)``."""
+        hidden = self.decoder(embedded, z, lengths)
+        rows, chosen = likelihood.select(hidden, targets, lengths=lengths)
+        nats = self.head.nll(rows, chosen)
+        valid = likelihood.valid_mask(tuple(targets.shape), lengths=lengths)
+        if valid is None:
+            return nats.view(targets.shape).sum(1)
+        return nats.new_zeros(targets.shape).masked_scatter(valid, nats).sum(1)
+
+    def _embed(self, inputs: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings for the decoder and for the encoder, ``(B, T, E)`` each, with what dropout does to them."""
+        options, hidden = self.options, None
+        if self.training and options["word_dropout"]:
+            dropped = parts.drop_words(inputs, options["word_dropout"])
+            if self.hidden_word is None:
+                inputs = inputs.masked_fill(dropped, self.codec.unk_id)
+            else:
+                hidden = dropped.unsqueeze(-1)
+        sentences = sentences.clamp(min=0)
+        if options["tie_embeddings"]:
+            # One look-up: its gradient is as large as the vocabulary.
+            both = torch.cat([inputs, sentences], 1)
+            to_decode, to_encode = self._look_up(both, self.embedding).split(inputs.shape[1], 1)
+        else:
+            to_decode = self._look_up(inputs, self.embedding)
+            to_encode = self._look_up(sentences, self.encoder_embedding)
+        return (to_decode if hidden is None else torch.where(hidden, self.hidden_word, to_decode)), to_encode
+
+    def _look_up(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+        embedded = F.embedding(ids, embedding.weight)
+        if self.training and self.options["embedding_dropout"]:
+            kept = dropout_mask((len(embedding.weight),), self.options["embedding_dropout"], embedding.weight)
+            embedded = embedded * kept[ids].unsqueeze(-1)
+        return embedded
+
+    def run_callbacks(self, folder: Path) -> list[pl.Callback]:
+        """What `hybridgen fit` adds to a training of this model: a look at the latent space after every validation."""
+        return [TrackLatent(folder)]
+
+    # Training --------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take the codec of the data, once."""
+        data = self.trainer.datamodule
+        if data is not None and getattr(data, "layout", "lines") != "lines":
+            raise ValueError("a text VAE learns from sentences: set the data's layout to 'lines'")
+        if self.codec is None:
+            self._build(data.codec)
+        elif data is not None and data.codec.to_config() != self.codec.to_config():
+            raise ValueError(
+                "the data's codec is not the one this model was trained with: give the data the model's codec "
+                "(the same codec options and training text, or the saved codec itself)"
+            )
+
+    def on_train_start(self) -> None:
+        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        self.kl_control.set_steps_per_epoch(math.ceil(batches))
+
+    def on_train_epoch_start(self) -> None:
+        if self.kl_start_step is None and self.current_epoch >= self.options["pretrain_epochs"]:
+            self.kl_start_step = self.global_step
+            self._start_decoder_anew()
+
+    def training_step(self, batch: TextBatch, batch_index: int) -> Tensor:
+        size = len(batch.inputs)
+        to_decode, to_encode = self._embed(batch.inputs, batch.targets)
+        posterior = self.encoder(to_encode, batch.lengths)
+        pretraining = self.kl_start_step is None
+        z = posterior.mean if pretraining else posterior.sample()
+        hidden = self.decoder(to_decode, z, batch.lengths)
+        rows, targets = likelihood.select(hidden, batch.targets, lengths=batch.lengths)
+        reconstruction = self.head.loss(rows, targets).sum() / size
+        kl = self.kl(posterior, z)
+        if pretraining:
+            loss, plain, weight = reconstruction, kl.detach().sum() / size, 0.0
+        else:
+            term, plain, weight = self.kl_control(kl, step=self.global_step - self.kl_start_step)
+            loss = reconstruction + term
+        self._loss_per_token = loss.detach() * size / batch.num_targets
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        values = {"reconstruction": reconstruction, "kl": plain, "kl_weight": weight}
+        if self.kl_control.target is not None:
+            values["kl_multiplier"] = self.kl_control.multiplier
+        if self.aggressive is not None:
+            values["aggressive"] = float(self.aggressive.active)
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=size)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """While the encoder is trained aggressively, only a part of the model has gradients."""
+        if self.aggressive is None or not self.aggressive.active or self.kl_start_step is None:
+            return
+        part = self.aggressive.part
+        encoder = {id(parameter) for parameter in self._encoder_parameters()}
+        for parameter in self.parameters():
+            if (id(parameter) in encoder) != (part == "encoder"):
+                parameter.grad = None
+        self.aggressive.step(float(self._loss_per_token))
+
+    def _encoder_parameters(self) -> list[nn.Parameter]:
+        own = [] if self.options["tie_embeddings"] else list(self.encoder_embedding.parameters())
+        return [*self.encoder.parameters(), *own]
+
+    @torch.no_grad()
+    def _start_decoder_anew(self) -> None:
+        """Forget the decoder, and what the optimiser remembers of it; embeddings stay."""
+        pairs = [(self.decoder, self._new_decoder()), (self.head, self._new_head(self.embedding))]
+        for module, fresh in pairs:
+            shared = {id(self.embedding.weight)}
+            for old, new in zip(module.parameters(), fresh.parameters(), strict=True):
+                if id(old) in shared:
+                    continue
+                old.copy_(new)
+                for optimizer in self.trainer.optimizers:
+                    optimizer.state.pop(old, None)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and the schedule, counted in batches."""
+        options = self.hparams
+        optimizer = adamw(
+            [self], learning_rate=options.learning_rate, weight_decay=options.weight_decay, betas=options.betas
+        )
+        scheduler = warmup_then(
+            optimizer,
+            schedule=options.schedule,
+            warmup_steps=options.warmup_steps,
+            total_steps=self.trainer.estimated_stepping_batches,
+            final_fraction=options.final_learning_rate,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the file complete: the codec, and where the schedules are."""
+        checkpoint["hybridgen_model"] = type(self).__name__
+        checkpoint["options"] = self.options
+        checkpoint["codec"] = self.codec.to_config()
+        checkpoint["kl_start_step"] = self.kl_start_step
+        checkpoint["aggressive"] = None if self.aggressive is None else self.aggressive.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.codec is None:
+            self._build(codecs.from_config(checkpoint["codec"]))
+        self.kl_start_step = checkpoint["kl_start_step"]
+        if self.aggressive is not None and checkpoint["aggressive"] is not None:
+            self.aggressive.load_state_dict(checkpoint["aggressive"])
+
+    # Evaluation ------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        batches = sum(
+            self.trainer.num_sanity_val_batches if self.trainer.sanity_checking else self.trainer.num_val_batches
+        )
+        self._evaluation = SentenceEvaluation(self, num_batches=batches, decoded=self.options["monitor_sentences"])
+
+    def validation_step(self, batch: TextBatch, batch_index: int) -> None:
+        self._evaluation.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics, self.collapse = self._evaluation.validation_metrics()
+        self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        if self.trainer.sanity_checking:
+            return
+        if self.aggressive is not None and self.kl_start_step is not None:
+            self.aggressive.observe(metrics["mutual_information"])
+        # A KL weight that still rises has not had its say; what is left then is said at the end.
+        if self.kl_start_step is not None and self.kl_control.schedule.settled(self.global_step - self.kl_start_step):
+            self._warned = self._warned or warn_of_collapse(self.collapse)
+
+    def on_train_end(self) -> None:
+        self._warned = self._warned or warn_of_collapse(self.collapse)
+
+    def on_test_epoch_start(self) -> None:
+        batches = sum(self.trainer.num_test_batches)
+        self._evaluation = SentenceEvaluation(
+            self, num_batches=batches, decoded=self.options["monitor_sentences"], k=self.options["iwae_samples"]
+        )
+
+    def test_step(self, batch: TextBatch, batch_index: int) -> None:
+        self._evaluation.update(batch)
+
+    def on_test_epoch_end(self) -> None:
+        metrics, self.collapse = self._evaluation.test_metrics()
+        self.log_dict({f"test/{name}": value for name, value in metrics.items()}, sync_dist=True)
+
+    # Generation ------------------------------------------------------------------------------------------------
+
+    def encode(self, texts: Sequence[str]) -> parts.Posterior:
+        """Posteriors of sentences, ``(N, D)``.
+
+        Args:
+            texts: one line each, without its end. An empty one is the empty sentence; a word outside the vocabulary is
+                read as ``<unk>`` where the codec has it.
+
+        Returns:
+            A :class:`~hybridgen.objectives.variational.DiagonalGaussian` or ``VonMisesFisher`` on the model's device.
+
+        Raises:
+            ValueError: if there are none, one has several lines, or one holds what the codec cannot read.
+        """
+        self.eval()
+        return generation.encode(self, texts)
+
+    def decode(
+        self, z: Tensor, options: DecodingOptions | None = None, *, sample_numbers: Sequence[int] | None = None
+    ) -> Samples:
+        """A sentence from each latent.
+
+        Args:
+            z: ``(N, D)``.
+            options: how tokens are chosen; with ``num_beams`` the best beam of each latent is returned.
+            sample_numbers: number of each sample for its random draws, by default 0, 1, 2...
+
+        Raises:
+            ValueError: if z or an option does not fit.
+        """
+        self.eval()
+        return generation.decode(self, z, options, sample_numbers)
+
+    def sample_prior(self, num_samples: int, *, seed: int = 0, sample_numbers: Sequence[int] | None = None) -> Tensor:
+        """Latents from the prior, ``(num_samples, D)``: number i of a seed is the same whatever is drawn with it.
+
+        Raises:
+            ValueError: if ``num_samples`` is below 1, or numbers or seed do not fit.
+        """
+        self.eval()
+        return generation.sample_prior(self.prior, generation.sample_range(num_samples, sample_numbers), seed)
+
+    def generate(
+        self,
+        num_samples: int,
+        options: DecodingOptions | None = None,
+        *,
+        sample_numbers: Sequence[int] | None = None,
+    ) -> Samples:
+        """New sentences: latents from the prior, then words.
+
+        Args:
+            num_samples: how many.
+            options: how tokens are chosen; its ``seed`` is of the latents too.
+            sample_numbers: number of each sample for its random draws, by default 0, 1, 2...
+
+        Raises:
+            ValueError: if an option does not fit.
+        """
+        options = options or DecodingOptions()
+        numbers = generation.sample_range(num_samples, sample_numbers)
+        z = self.sample_prior(num_samples, seed=options.seed, sample_numbers=numbers)
+        return self.decode(z, options, sample_numbers=numbers)
+
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        options: DecodingOptions | None = None,
+        *,
+        use_mean: bool = True,
+        sample_numbers: Sequence[int] | None = None,
+    ) -> Samples:
+        """Sentences through the latent and back.
+
+        Args:
+            texts: see :meth:`encode`.
+            options: how tokens are chosen; greedy by default.
+            use_mean: take the posterior's mean; false draws from the posterior by the options' seed.
+            sample_numbers: number of each sample for its random draws, by default 0, 1, 2...
+
+        Raises:
+            ValueError: if a sentence or an option does not fit.
+        """
+        options = options or DecodingOptions(do_sample=False)
+        posterior = self.encode(texts)
+        numbers = generation.sample_range(len(texts), sample_numbers)
+        z = posterior.mean if use_mean else generation.sample_posterior(posterior, numbers, options.seed)
+        return self.decode(z, options, sample_numbers=numbers)
