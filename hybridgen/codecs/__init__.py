@@ -8,12 +8,14 @@
 8
 """
 
+from hybridgen.codecs.audio import AudioCodec, FramedCodec, MuLawCodec
 from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.bpe import BPECodec
 from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.columns import FeatureGroup
 from hybridgen.codecs.errors import CodecError
+from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.registry import from_config, make, names
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import Series, SeriesCodec
@@ -21,12 +23,16 @@ from hybridgen.codecs.streams import DecodeStream
 from hybridgen.codecs.words import WordCodec
 
 __all__ = [
+    "AudioCodec",
     "BPECodec",
     "ByteCodec",
     "CharacterCodec",
     "CodecError",
     "DecodeStream",
     "FeatureGroup",
+    "FramedCodec",
+    "LogMelCodec",
+    "MuLawCodec",
     "SavedCodec",
     "Series",
     "SeriesCodec",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from hybridgen.codecs.audio import FramedCodec, MuLawCodec
 from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.bpe import BPECodec
 from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.checks import check_config_is_mapping, check_options
 from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import SeriesCodec
 from hybridgen.codecs.words import WordCodec
@@ -18,7 +20,8 @@ from hybridgen.codecs.words import WordCodec
 Found = TypeVar("Found", bound=SavedCodec)
 
 _TEXT: dict[str, type[TextCodec]] = {codec.name: codec for codec in (BPECodec, ByteCodec, CharacterCodec, WordCodec)}
-_ALL: dict[str, type[SavedCodec]] = {**_TEXT, **{codec.name: codec for codec in (SeriesCodec,)}}
+_OTHERS: tuple[type[SavedCodec], ...] = (FramedCodec, LogMelCodec, MuLawCodec, SeriesCodec)
+_ALL: dict[str, type[SavedCodec]] = {**_TEXT, **{codec.name: codec for codec in _OTHERS}}
 
 
 def names() -> list[str]:

@@ -20,6 +20,7 @@ from hybridgen.codecs.columns import (
     group_features,
 )
 from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.labels import check_labels, find_label
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.timestamps import TimeRule
 
@@ -87,9 +88,7 @@ class SeriesCodec(SavedCodec):
         self.columns = _load_columns(columns, "columns")
         self.conditions = _load_columns(conditions, "conditions")
         self.attributes = _load_columns(attributes, "attributes")
-        if isinstance(labels, str) or not isinstance(labels, Sequence) or len(set(map(str, labels))) != len(labels):
-            raise CodecError("its labels are not a list of different names: use another copy")
-        self.labels = [str(label) for label in labels]
+        self.labels = check_labels(labels)
         self.label_name = label_name
         self.id_name = id_name
         self.time = None if time is None else TimeRule.from_config(time)
@@ -210,11 +209,7 @@ class SeriesCodec(SavedCodec):
         Raises:
             CodecError: There is none of that name.
         """
-        if not self.labels:
-            raise CodecError(f"label={label!r} cannot be chosen: the data had no labels")
-        if str(label) not in self.labels:
-            raise CodecError(f"there is no label {label!r}: {name_the_closest(str(label), self.labels)}")
-        return self.labels.index(str(label))
+        return find_label(self.labels, label)
 
     def encode(self, columns: Mapping[str, Values]) -> tuple[Tensor, Tensor]:
         """Return the features `(T, F)`, float32, and where they say something `(T, F)`, bool.

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridgen.data.audio import AudioData
     from hybridgen.data.batching import IGNORED, BatchLoader, TextBatch
     from hybridgen.data.download import fetch
     from hybridgen.data.errors import DataError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hybridgen.data.windows import ColdWindows
 
 _MODULES = {
+    "AudioData": "audio",
     "BatchLoader": "batching",
     "ColdWindows": "windows",
     "DataError": "errors",
@@ -47,6 +49,7 @@ _MODULES = {
 __all__ = [
     "IGNORED",
     "PUBLIC_SETS",
+    "AudioData",
     "BatchLoader",
     "ColdWindows",
     "DataError",
