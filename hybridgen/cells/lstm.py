@@ -8,6 +8,7 @@ Hochreiter & Schmidhuber 1997; forget gate and its bias: Gers et al. 2000; coupl
 2017, arXiv:1503.04069; projection (h = R (o * tanh(c)), narrower than c): Sak et al. 2014, arXiv:1402.1128.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class LSTM(Cell):
         self.weight_hr = nn.Parameter(torch.empty(projection_size, hidden_size)) if projection_size else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
         initialise_(self, scheme)
         set_forget_bias_(self, self.gates.index("f"))
@@ -103,6 +104,42 @@ class LSTM(Cell):
         if self.coupled_gates or self.projection_size:
             return None
         return HiddenAndCell(*torch.lstm_cell(input, state, self.weight_ih, self.weight_hh, self.bias, None))
+
+    def prepare_step(self, table: Tensor | None) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
+        """Steps with the weights as they are now, laid out for products of few rows.
+
+        Args:
+            table: ``(V, I)``: the step then takes row numbers ``(B,)`` of it, whose products are taken beforehand.
+
+        Returns:
+            ``(x (B, I), (h, c)) -> (h, (h, c))`` on a CPU, or None where an option leaves this mathematics.
+        """
+        if self.coupled_gates or self.projection_size:
+            return None
+        hidden, inputs = self.hidden_size, self.input_size
+        weight = torch.cat([self.weight_ih, self.weight_hh], 1).detach().t().contiguous()  # (I + H, 4H)
+        bias = weight.new_zeros(4 * hidden) if self.bias is None else self.bias.detach().clone()
+        # One sigmoid serves all four gates: tanh(g) = 2 sigmoid(2g) - 1.
+        for doubled in (weight[:, 2 * hidden : 3 * hidden], bias[2 * hidden : 3 * hidden]):
+            doubled *= 2
+        projected = None
+        if table is not None:
+            projected, weight = torch.addmm(bias, table, weight[:inputs]), weight[inputs:].contiguous()
+        # Where rows lie whole pages apart, oneDNN was measured twice as slow as torch.mm.
+        multiply = torch.mm if 4 * hidden % 1024 == 0 else product
+
+        def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            h, c = state
+            if projected is None:
+                gates = multiply(torch.cat([x, h], 1), weight).add_(bias)
+            else:
+                gates = multiply(h, weight).add_(projected.index_select(0, x))
+            i, f, g, o = gates.sigmoid_().chunk(4, 1)
+            c = torch.mul(f, c).addcmul_(i, g, value=2).sub_(i)
+            h = o * torch.tanh(c)
+            return h, (h, c)
+
+        return step
 
     def fused_weights(self) -> tuple[str, list[Tensor]] | None:
         """torch's function and weights; see :mod:`~hybridgen.cells.fused`."""

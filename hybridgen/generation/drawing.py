@@ -1,8 +1,8 @@
 """From logits to the next token: greedy, or one inverse-CDF draw per row.
 
-Cost per row, V the vocabulary size: an exponential and a running sum over V. With `top_k` the warpers and
-the draw see only k candidates, found in O(V); with `top_p` alone only as many as the nucleus needs, found
-by repeated selection of 256, 2048, ... candidates. A full sort happens only for `typical_p` without either,
+Cost per row, V the vocabulary size: an exponential and a running sum over V. With ``top_k`` the warpers and
+the draw see only k candidates, found in O(V); with ``top_p`` alone only as many as the nucleus needs, found
+by repeated selection of 256, 2048, ... candidates. A full sort happens only for ``typical_p`` without either,
 or for a nucleus of most of the vocabulary.
 
 What one row gives never depends on the other rows: no reduction crosses rows, and where a candidate set is
@@ -31,9 +31,9 @@ class Choice(NamedTuple):
     """One chosen token per row.
 
     Attributes:
-        tokens: `(B,)` int64.
-        log_probs: `(B,)` nats under the model itself, before penalties, temperature and truncation.
-        sampling_log_probs: `(B,)` nats under the distribution the token was drawn from; 0 for greedy.
+        tokens: ``(B,)`` int64.
+        log_probs: ``(B,)`` nats under the model itself, before penalties, temperature and truncation.
+        sampling_log_probs: ``(B,)`` nats under the distribution the token was drawn from; 0 for greedy.
     """
 
     tokens: Tensor
@@ -53,10 +53,10 @@ def choose_tokens(
     """Choose the next token of every row.
 
     Args:
-        logits: `(B, V)` of the model.
-        history: `(B, T)` tokens so far, newest last, padded on the left; read only if
-            `options.needs_history`.
-        uniforms: `(B,)` float64 in [0, 1), one draw per row; unused if `do_sample=False`.
+        logits: ``(B, V)`` of the model.
+        history: ``(B, T)`` tokens so far, newest last, padded on the left; read only if
+            ``options.needs_history``.
+        uniforms: ``(B,)`` float64 in [0, 1), one draw per row; unused if ``do_sample=False``.
         options: the decoding options.
         new_tokens: tokens generated so far.
         end_tokens: ids of the end-of-sequence tokens.
@@ -65,6 +65,8 @@ def choose_tokens(
         ValueError: if logits are NaN or infinite, or no token is left to choose in some row.
     """
     block = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    if len(logits) <= block:
+        return _choose_in_block(logits, history, uniforms, options, new_tokens, end_tokens)
     parts = [
         _choose_in_block(logits[rows], history[rows], uniforms[rows], options, new_tokens, end_tokens)
         for rows in (slice(start, start + block) for start in range(0, len(logits), block))
@@ -85,6 +87,9 @@ def _choose_in_block(
     scores = process_logits(logits, history, options, new_tokens=new_tokens, end_tokens=end_tokens)
     if scores is logits:
         scores = model_log_probs
+        choice = _draw_from_model(scores, uniforms) if options.draws_from_model else None
+        if choice is not None:
+            return choice
     check_choosable(scores, new_tokens)
     if options.do_sample:
         candidates, ids = find_candidates(scores, options)
@@ -96,8 +101,25 @@ def _choose_in_block(
     return Choice(tokens, model_log_probs.gather(1, tokens[:, None])[:, 0], sampling_log_probs)
 
 
+def _draw_from_model(log_probs: Tensor, uniforms: Tensor) -> Choice | None:
+    """The draw from normalised ``log_probs (B, V)`` as they are, or None where something about it is not right.
+
+    What ``inverse_cdf`` and the checks around it do, in half as many operations: at one row of a small vocabulary
+    the number of operations is what a draw costs.
+    """
+    exact = torch.float32 if log_probs.device.type == "mps" else torch.float64
+    cumulative = log_probs.exp().cumsum(-1, dtype=exact)  # (B, V)
+    targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
+    columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=log_probs.shape[1] - 1)  # (B, 1)
+    drawn = log_probs.gather(1, columns)[:, 0]
+    # False for a token of no probability, and for logits that are NaN or infinite, which make a row of NaN.
+    if not bool((drawn > -torch.inf).all()):
+        return None
+    return Choice(columns[:, 0], drawn, drawn)
+
+
 def check_choosable(scores: Tensor, new_tokens: int) -> None:
-    """Raise ValueError if a row `(B, V)` holds NaN, +inf, or nothing but -inf."""
+    """Raise ValueError if a row ``(B, V)`` holds NaN, +inf, or nothing but -inf."""
     best = scores.amax(-1)  # NaN if any is
     if bool(best.isfinite().all()):
         return
@@ -110,14 +132,14 @@ def check_choosable(scores: Tensor, new_tokens: int) -> None:
 
 
 def find_candidates(scores: Tensor, options: DecodingOptions) -> tuple[Tensor, Tensor | None]:
-    """The tokens which the warpers keep, in a fixed order: `warp_logits` without sorting the vocabulary.
+    """The tokens which the warpers keep, in a fixed order: ``warp_logits`` without sorting the vocabulary.
 
     Args:
-        scores: `(B, V)` logits after penalties and bans, any log-normaliser.
+        scores: ``(B, V)`` logits after penalties and bans, any log-normaliser.
         options: the decoding options.
 
     Returns:
-        `(B, N)` unnormalised log-probabilities with removed candidates at -inf, and their `(B, N)` token
+        ``(B, N)`` unnormalised log-probabilities with removed candidates at -inf, and their ``(B, N)`` token
         ids, or None if the candidates are the whole vocabulary in its own order.
     """
     if options.temperature != 1:
@@ -142,11 +164,11 @@ def inverse_cdf(log_weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Draw one column per row with probability proportional to its weight; a zero weight is never drawn.
 
     Args:
-        log_weights: `(B, N)` unnormalised log-probabilities, at least one finite in each row.
-        uniforms: `(B,)` float64 in [0, 1).
+        log_weights: ``(B, N)`` unnormalised log-probabilities, at least one finite in each row.
+        uniforms: ``(B,)`` float64 in [0, 1).
 
     Returns:
-        `(B,)` columns and `(B,)` their log-probabilities in float32, nats.
+        ``(B,)`` columns and ``(B,)`` their log-probabilities in float32, nats.
     """
     weights = (log_weights - log_weights.amax(-1, keepdim=True)).exp_()
     exact = torch.float32 if weights.device.type == "mps" else torch.float64
@@ -179,7 +201,7 @@ def _most_probable(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _nucleus(scores: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    """The nucleus of each row, float64, most probable first: `top_p`, ties included, without a full sort."""
+    """The nucleus of each row, float64, most probable first: ``top_p``, ties included, without a full sort."""
     log_probs = scores.log_softmax(-1)
     width = min(FIRST_NUCLEUS_WIDTH, scores.shape[1])
     while True:

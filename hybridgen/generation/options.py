@@ -1,7 +1,7 @@
 """What a person may ask of decoding, checked once, when it is written down.
 
-Names and meanings are those of Hugging Face's `GenerationConfig`, so that nobody has to learn them twice.
-Two defaults differ on purpose: `do_sample=True` and `top_k=0` (off), because drawing from the model's own
+Names and meanings are those of Hugging Face's ``GenerationConfig``, so that nobody has to learn them twice.
+Two defaults differ on purpose: ``do_sample=True`` and ``top_k=0`` (off), because drawing from the model's own
 distribution is what a generative model is judged by.
 """
 
@@ -21,7 +21,7 @@ class DecodingOptions:
     Args:
         max_new_tokens: tokens generated at most, the end token included; at least 1.
         min_new_tokens: the end tokens are forbidden until this many tokens are generated.
-        do_sample: draw at random; False takes the most probable token (greedy) or searches (`num_beams` >
+        do_sample: draw at random; False takes the most probable token (greedy) or searches (``num_beams`` >
             1).
         temperature: divides the logits, > 0; below 1 sharpens, above 1 flattens.
         top_k: keep the k most probable tokens; 0 is off.
@@ -34,9 +34,9 @@ class DecodingOptions:
         suppress_tokens: tokens that are never chosen.
         stop_strings: generation of a row ends where one of these appears; it is not part of the output.
         num_beams: width of the beam search; 1 is no beam search.
-        length_penalty: a finished beam scores `log_prob / length ** length_penalty`; above 0 favours long
+        length_penalty: a finished beam scores ``log_prob / length ** length_penalty``; above 0 favours long
             ones.
-        early_stopping: True ends as soon as `num_beams` sequences are finished; False when no running beam
+        early_stopping: True ends as soon as ``num_beams`` sequences are finished; False when no running beam
             would beat them at its present length; "never" when none could at any length, which is exact.
         seed: of the random draws, in [0, 2**64).
 
@@ -139,6 +139,12 @@ class DecodingOptions:
     def _check(self, allowed: bool, name: str, what_is_allowed: str) -> None:
         if not allowed:
             raise ValueError(f"{name} must be {what_is_allowed}, but is {getattr(self, name)!r}.")
+
+    @property
+    def draws_from_model(self) -> bool:
+        """Whether tokens are drawn from the distribution after penalties and bans as it is: nothing warps it."""
+        plain = self.temperature == 1 and self.top_p == 1 and self.typical_p == 1
+        return self.do_sample and plain and self.top_k == 0 and self.min_p == 0
 
     @property
     def needs_history(self) -> bool:

@@ -9,7 +9,7 @@ Sample i of seed s owns one SplitMix64 stream. With G = 0x9E3779B97F4A7C15, all 
     state(s, i)      = mix(mix(s + G) + (i + 1) G)
     uniform(s, i, t) = (mix(state(s, i) + (t + 1) G) >> 11) * 2**-53, in [0, 1)
 
-`mix` is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+``mix`` is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators").
 """
 
@@ -25,15 +25,21 @@ def uniforms(seed: int, samples: Sequence[int] | np.ndarray, step: int) -> np.nd
 
     Args:
         seed: in [0, 2**64).
-        samples: `(B,)` numbers of the samples, >= 0.
+        samples: ``(B,)`` numbers of the samples, >= 0.
         step: number of the draw, >= 0; in generation, tokens generated so far.
 
     Returns:
-        `(B,)` float64.
+        ``(B,)`` float64.
     """
+    return uniforms_of_steps(seed, samples, step, 1)[0]
+
+
+def uniforms_of_steps(seed: int, samples: Sequence[int] | np.ndarray, first: int, count: int) -> np.ndarray:
+    """``uniforms`` of the ``count`` steps from ``first`` on, ``(count, B)``: one call of NumPy's for many steps."""
     seed_key = mix(np.asarray([seed], dtype=np.uint64) + GOLDEN_GAMMA)
     states = mix(seed_key + (np.asarray(samples, dtype=np.uint64) + np.uint64(1)) * GOLDEN_GAMMA)  # (B,)
-    bits = mix(states + np.asarray([step + 1], dtype=np.uint64) * GOLDEN_GAMMA)
+    steps = np.arange(first + 1, first + 1 + count, dtype=np.uint64)[:, None]
+    bits = mix(states + steps * GOLDEN_GAMMA)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

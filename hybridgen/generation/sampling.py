@@ -1,6 +1,6 @@
 """Batched sampling and greedy decoding of a categorical next-token model with a recurrent state.
 
-The model is a function `step(tokens (B,), state) -> (logits (B, V), state)`; nothing else is known of it.
+The model is a function ``step(tokens (B,), state) -> (logits (B, V), state)``; nothing else is known of it.
 The state is any nesting of tensors with the batch first and must hold everything that belongs to a row,
 because a row that has finished is dropped from the batch at once: the step then sees fewer rows.
 
@@ -27,26 +27,29 @@ from hybridgen.generation.prompts import (
     check_logits,
     read_prompts,
 )
-from hybridgen.generation.randomness import uniforms
+from hybridgen.generation.randomness import uniforms_of_steps
 from hybridgen.generation.rows import select_rows
 from hybridgen.generation.stop_strings import TextStream
 
 FinishReason = Literal["eos", "stop", "length"]
+
+# Steps whose random numbers are made at a time.
+DRAWS_AHEAD = 64
 
 
 class StreamStep(NamedTuple):
     """One more token of every row that was still running; N of them.
 
     Attributes:
-        rows: `(N,)` int64 positions in the batch of prompts.
-        tokens: `(N,)` int64.
-        log_probs: `(N,)` nats under the model itself.
-        sampling_log_probs: `(N,)` nats under the distribution drawn from; 0 for greedy.
+        rows: ``(N,)`` int64 positions in the batch of prompts.
+        tokens: ``(N,)`` int64.
+        log_probs: ``(N,)`` nats under the model itself.
+        sampling_log_probs: ``(N,)`` nats under the distribution drawn from; 0 for greedy.
         finish_reasons: N entries; None while the row goes on, else "eos", "stop" or "length".
         num_tokens: N lengths of the output so far, the end token included; less than the tokens streamed
             only after a stop string, which cuts off the tokens it reaches into.
         texts: N pieces of text that can now be shown, without stop strings and end tokens; None without
-            `decode`.
+            ``decode``.
     """
 
     rows: Tensor
@@ -62,15 +65,15 @@ class Samples(NamedTuple):
     """Finished samples, in the order of the prompts. T is the longest length.
 
     Attributes:
-        tokens: `(B, T)` int64 new tokens, without the prompt, with the end token, padded with
-            `pad_token_id`.
-        lengths: `(B,)` int64 tokens of each row; after a stop string those that end before it begins.
-        log_probs: `(B, T)` nats under the model itself, before penalties, temperature and truncation; 0 in
+        tokens: ``(B, T)`` int64 new tokens, without the prompt, with the end token, padded with
+            ``pad_token_id``.
+        lengths: ``(B,)`` int64 tokens of each row; after a stop string those that end before it begins.
+        log_probs: ``(B, T)`` nats under the model itself, before penalties, temperature and truncation; 0 in
             padding.
-        sampling_log_probs: `(B, T)` nats under the distribution drawn from; 0 for greedy and in padding.
+        sampling_log_probs: ``(B, T)`` nats under the distribution drawn from; 0 for greedy and in padding.
         finish_reasons: "eos", "stop" (a stop string) or "length" (max_new_tokens) for each row.
         texts: the decoded outputs, cut exactly where a stop string begins, without the end token; None
-            without `decode`.
+            without ``decode``.
     """
 
     tokens: Tensor
@@ -96,33 +99,41 @@ def sample(
     """Generate a continuation of every prompt.
 
     Args:
-        step: `(tokens (B,), state) -> (logits (B, V), state)`; gradients are off while it runs.
+        step: ``(tokens (B,), state) -> (logits (B, V), state)``; gradients are off while it runs.
         prompts: B sequences of token ids, of any lengths, none empty.
         state: initial state of the B rows, before the first token of the prompts.
-        options: the decoding options; default `DecodingOptions()`. `num_beams` must be 1.
+        options: the decoding options; default ``DecodingOptions()``. ``num_beams`` must be 1.
         eos_token_id: the token or tokens that end a row.
-        pad_token_id: fills `tokens` beyond the lengths.
-        decode: token ids -> text; needed for `stop_strings`, and gives `texts`.
-        prefill: `(tokens (B, T), lengths (B,), state) -> state`, runs prompts in one go instead of
+        pad_token_id: fills ``tokens`` beyond the lengths.
+        decode: token ids -> text; needed for ``stop_strings``, and gives ``texts``.
+        prefill: ``(tokens (B, T), lengths (B,), state) -> state``, runs prompts in one go instead of
             stepping.
-        sample_numbers: `(B,)` the number i of each sample for its random draws; default 0 ... B - 1. To
-            draw sample 7 of a seed alone, give `[7]`.
+        sample_numbers: ``(B,)`` the number i of each sample for its random draws; default 0 ... B - 1. To
+            draw sample 7 of a seed alone, give ``[7]``.
 
     Raises:
         ValueError: for prompts, states, logits or options that do not fit, or if every next token is
             forbidden.
     """
+    # On the way text is needed only where a stop string may end a row.
+    decode_on_the_way = decode if options is not None and options.stop_strings else None
     steps = stream(
         step,
         prompts,
         state,
         options,
         eos_token_id=eos_token_id,
-        decode=decode,
+        decode=decode_on_the_way,
         prefill=prefill,
         sample_numbers=sample_numbers,
     )
-    return _collect(list(steps), len(prompts), pad_token_id)
+    samples = _collect(list(steps), len(prompts), pad_token_id)
+    if decode is None or decode_on_the_way is not None:
+        return samples
+    # The end token is no text.
+    ends = [reason == "eos" for reason in samples.finish_reasons]
+    rows = zip(samples.tokens.tolist(), samples.lengths.tolist(), ends, strict=True)
+    return samples._replace(texts=[decode(tokens[: length - end]) for tokens, length, end in rows])
 
 
 def stream(
@@ -138,7 +149,7 @@ def stream(
 ) -> Iterator[StreamStep]:
     """Generate token by token: yields once per step, until every row has finished.
 
-    Arguments and errors are those of `sample`; wrong ones are reported at the call, before the first step.
+    Arguments and errors are those of ``sample``; wrong ones are reported at the call, before the first step.
     """
     options = options or DecodingOptions()
     if options.num_beams > 1:
@@ -169,8 +180,11 @@ def _stream(
     for position in range(options.max_new_tokens):
         logits, state = step(tokens, state)
         check_logits(logits, len(tokens), end_tokens)
-        draws = torch.from_numpy(uniforms(options.seed, numbers, position)).to(tokens.device)
-        choice = choose_tokens(logits, history, draws, options, new_tokens=position, end_tokens=end_tokens)
+        ahead = position % DRAWS_AHEAD
+        if ahead == 0:
+            count = min(DRAWS_AHEAD, options.max_new_tokens - position)
+            draws = torch.from_numpy(uniforms_of_steps(options.seed, numbers, position, count)).to(tokens.device)
+        choice = choose_tokens(logits, history, draws[ahead], options, new_tokens=position, end_tokens=end_tokens)
         tokens = choice.tokens
         event = _read_choice(choice, rows, options, end_tokens, readers, position + 1)
         yield event
@@ -182,7 +196,7 @@ def _stream(
         if len(going_on) < len(tokens):
             kept = torch.tensor(going_on, device=tokens.device)
             tokens, history, rows, numbers = tokens[kept], history[kept], rows[kept], numbers[going_on]
-            state = select_rows(state, kept)
+            draws, state = draws[:, kept], select_rows(state, kept)
 
 
 def _read_choice(
@@ -193,10 +207,10 @@ def _read_choice(
     readers: list[TextStream] | None,
     length: int,
 ) -> StreamStep:
-    """What the newest token, the `length`-th, means for each row: its text, and whether it is the last."""
+    """What the newest token, the ``length``-th, means for each row: its text, and whether it is the last."""
     default: FinishReason | None = "length" if length == options.max_new_tokens else None
     tokens = choice.tokens.tolist()
-    is_end = [token in end_tokens for token in tokens]
+    is_end = [token in end_tokens for token in tokens] if end_tokens else [False] * len(tokens)
     reasons: list[FinishReason | None] = ["eos" if ends else default for ends in is_end]
     num_tokens = [length] * len(rows)
     if readers is None:
@@ -219,19 +233,26 @@ def _collect(steps: list[StreamStep], batch_size: int, pad_token_id: int) -> Sam
     tokens = torch.full((batch_size, len(steps)), pad_token_id, device=device)
     log_probs = torch.zeros(batch_size, len(steps), device=device)
     sampling_log_probs = torch.zeros_like(log_probs)
+    # As long as no row has ended, the steps are joined at once.
+    whole = next((number for number, event in enumerate(steps) if len(event.rows) < batch_size), len(steps))
+    tokens[:, :whole] = torch.stack([event.tokens for event in steps[:whole]], 1)
+    log_probs[:, :whole] = torch.stack([event.log_probs for event in steps[:whole]], 1)
+    sampling_log_probs[:, :whole] = torch.stack([event.sampling_log_probs for event in steps[:whole]], 1)
     lengths = [0] * batch_size
     reasons: list[FinishReason] = ["length"] * batch_size
     pieces: list[list[str]] = [[] for _ in range(batch_size)]
     for position, event in enumerate(steps):
-        tokens[event.rows, position] = event.tokens
-        log_probs[event.rows, position] = event.log_probs
-        sampling_log_probs[event.rows, position] = event.sampling_log_probs
+        if position >= whole:
+            tokens[event.rows, position] = event.tokens
+            log_probs[event.rows, position] = event.log_probs
+            sampling_log_probs[event.rows, position] = event.sampling_log_probs
         for index, reason in enumerate(event.finish_reasons):
             if reason is not None:
                 row = int(event.rows[index])
                 lengths[row], reasons[row] = event.num_tokens[index], reason
-        for row, text in zip(event.rows.tolist(), event.texts or (), strict=False):
-            pieces[row].append(text)
+        if event.texts is not None:
+            for row, text in zip(event.rows.tolist(), event.texts, strict=True):
+                pieces[row].append(text)
     longest = max(lengths)
     kept_lengths = torch.tensor(lengths, device=device)
     padding = torch.arange(longest, device=device) >= kept_lengths[:, None]  # (B, T)

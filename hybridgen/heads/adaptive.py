@@ -11,13 +11,13 @@ normalised, not an approximation to the full softmax at training time.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import linear
-from hybridgen.heads.base import ClassHead, linear_weight, projection_weight, tied_weight
+from hybridgen.heads.base import ClassHead, linear_weight, packed_linear, packs, projection_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
 
 
@@ -121,6 +121,26 @@ class AdaptiveSoftmaxHead(ClassHead):
             torch.log_softmax(linear(_project(hidden, projection), weight, bias), -1)
             for projection, weight, bias in zip(*self._layers(), strict=True)
         ]
+        return self._join(each)
+
+    def prepare_log_probs(self) -> Callable[[Tensor], Tensor]:
+        if not packs(self.cluster_weight):
+            return self.log_probs
+        with torch.no_grad():
+            layers = [
+                (None if projection is None else packed_linear(projection), packed_linear(weight, bias))
+                for projection, weight, bias in zip(*self._layers(), strict=True)
+            ]
+
+        @torch.no_grad()
+        def log_probs(hidden: Tensor) -> Tensor:
+            each = (output(hidden if project is None else project(hidden)) for project, output in layers)
+            return self._join([torch.log_softmax(logits, -1) for logits in each])
+
+        return log_probs
+
+    def _join(self, each: list[Tensor]) -> Tensor:
+        """Log-probabilities of all classes ``(N, V)`` from those of the head's softmax and of each cluster's."""
         shortlist, clusters = each[0].split([self.sizes[0], len(self.cutoffs)], -1)
         inside = [part + clusters[:, c : c + 1] for c, part in enumerate(each[1:])]
         return torch.cat([shortlist, *inside], -1)

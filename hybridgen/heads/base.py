@@ -14,9 +14,13 @@ and ``nll`` is what ``log_probs`` holds at the target. Sequences ``(B, T, H)`` a
 drops masked elements first (:func:`hybridgen.objectives.likelihood.select`): no head ever sees padding.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from hybridgen.cells.matmul import product
+from hybridgen.cells.precision import autocasts
 from hybridgen.heads.chunked import chunk_rows
 
 
@@ -94,6 +98,14 @@ class ClassHead(Head):
         """
         raise NotImplementedError(f"{type(self).__name__} must define log_probs()")
 
+    def prepare_log_probs(self) -> Callable[[Tensor], Tensor]:
+        """:meth:`log_probs` with the weights as they are now, for many calls on few rows; no gradient.
+
+        The function equals :meth:`log_probs` to rounding, does not see later changes of the weights, and does not check
+        what it is given. A head may lay its weights out for it.
+        """
+        return self.log_probs
+
     def extra_repr(self) -> str:
         """The sizes, as ``print(module)`` shows them."""
         return f"{self.hidden_size}, {self.num_classes}"
@@ -146,3 +158,18 @@ def projection_weight(outputs: int, inputs: int) -> nn.Parameter:
     """A projection ``(outputs, inputs)`` that starts orthogonal; as the identity where it is square."""
     weight = torch.empty(outputs, inputs)
     return nn.Parameter(nn.init.eye_(weight) if outputs == inputs else nn.init.orthogonal_(weight))
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether :func:`packed_linear` serves a weight: on a CPU, outside autocast."""
+    return weight.device.type == "cpu" and not autocasts("cpu")
+
+
+def packed_linear(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """``rows (N, I) @ weight (O, I).T + bias``, the weight copied in the layout that few rows are fastest by.
+
+    A product of one row reads the weight and does little else: read along its longer side it takes half the time.
+    """
+    packed = weight.detach().t().clone(memory_format=torch.contiguous_format)  # (I, O)
+    added = None if bias is None else bias.detach().clone()
+    return lambda rows: product(rows, packed, added)

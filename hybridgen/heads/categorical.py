@@ -8,11 +8,13 @@ identity unless a tied embedding is not as wide as the hidden state. Label smoot
 arXiv:1512.00567.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import linear
-from hybridgen.heads.base import ClassHead, linear_weight, projection_weight, tied_weight
+from hybridgen.heads.base import ClassHead, linear_weight, packed_linear, packs, projection_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
 
 
@@ -64,6 +66,18 @@ class CategoricalHead(ClassHead):
         self._check_hidden(hidden)
         logits = linear(self._project(hidden), self.weight, self.bias)
         return torch.log_softmax(logits, -1)
+
+    def prepare_log_probs(self) -> Callable[[Tensor], Tensor]:
+        if not packs(self.weight):
+            return self.log_probs
+        output = packed_linear(self.weight, self.bias)
+        project = None if self.projection is None else packed_linear(self.projection)
+
+        @torch.no_grad()
+        def log_probs(hidden: Tensor) -> Tensor:
+            return torch.log_softmax(output(hidden if project is None else project(hidden)), -1)
+
+        return log_probs
 
     def _project(self, hidden: Tensor) -> Tensor:
         return hidden if self.projection is None else linear(hidden, self.projection)
