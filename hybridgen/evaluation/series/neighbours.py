@@ -1,0 +1,115 @@
+"""Nearest neighbours: fidelity, diversity, and whether a generator only repeats its training data."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybridgen.evaluation.series.inputs import as_pair, check_counts
+
+
+class Manifolds(NamedTuple):
+    """How the sets of real and of generated points cover each other, each in 0 to 1 (density may be above 1).
+
+    Attributes:
+        precision: share of generated points inside a real point's ball (Kynkaanniemi et al. 2019, arXiv:1904.06991).
+        recall: share of real points inside a generated point's ball.
+        density: mean number of real balls that a generated point is in, over k (Naeem et al. 2020, arXiv:2002.09797).
+        coverage: share of real points whose ball holds a generated point.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifolds(real: Any, fake: Any, *, k: int = 5, most: int = 5000, seed: int = 0) -> Manifolds:
+    """Precision, recall, density and coverage, by balls that reach to a point's k-th neighbour of its own set.
+
+    Args:
+        real: features ``(N, D)``, or series ``(N, T, F)``, which are flattened, each feature standardised by the real.
+        fake: likewise.
+        k: the neighbour that a ball reaches to.
+        most: points of each kind, drawn at random.
+        seed: of that draw.
+
+    Raises:
+        ValueError: if a shape does not fit, or a set has no more than k points.
+    """
+    real, fake = _points(real, fake)
+    check_counts(k=k, most=most)
+    random = torch.Generator().manual_seed(seed)
+    real, fake = (p[torch.randperm(len(p), generator=random)[:most]] for p in (real, fake))
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"k is {k}, but there are {len(real)} real and {len(fake)} generated points: give more than k")
+    # The nearest of its own set is the point itself, at distance 0.
+    real_reach = torch.cdist(real, real).kthvalue(k + 1, 1).values
+    fake_reach = torch.cdist(fake, fake).kthvalue(k + 1, 1).values
+    between = torch.cdist(real, fake)  # (N, M)
+    inside_real = between <= real_reach.unsqueeze(1)
+    return Manifolds(
+        precision=float(inside_real.any(0).float().mean()),
+        recall=float((between <= fake_reach).any(1).float().mean()),
+        density=float(inside_real.float().sum(0).mean() / k),
+        coverage=float(inside_real.any(1).float().mean()),
+    )
+
+
+class Memorisation(NamedTuple):
+    """How close generated series are to the training data, beside how close unseen real series are.
+
+    Attributes:
+        ratio: median distance of a generated series to its nearest training series, over that of a held-out real one.
+            1: no closer than real life; well below 1: copies of the training data.
+        generated: the former distance: Euclidean, per number, of standardised features.
+        held_out: the latter.
+        copies: share of generated series closer to a training series than all but 1% of the held-out ones are.
+    """
+
+    ratio: float
+    generated: float
+    held_out: float
+    copies: float
+
+
+def memorisation_ratio(train: Any, held_out: Any, fake: Any) -> Memorisation:
+    """Nearest-neighbour distance to the training data of generated series, over that of held-out real ones.
+
+    What is held out must not overlap the training windows: split by time, not at random.
+
+    Args:
+        train: ``(N, T, F)``, what the generator saw.
+        held_out: ``(K, T, F)``, real and unseen.
+        fake: ``(M, T, F)``.
+
+    Raises:
+        ValueError: if a shape does not fit, or every held-out series is a copy of a training series.
+    """
+    points, unseen = _points(train, held_out)
+    generated = _points(train, fake)[1]
+    of_held_out, of_generated = (nearest_distances(p, points) / p.shape[1] ** 0.5 for p in (unseen, generated))
+    usual = float(of_held_out.median())
+    if usual == 0:
+        raise ValueError(
+            "the held-out series are copies of training series: split the data so that they do not overlap"
+        )
+    limit = of_held_out.quantile(0.01)
+    copies = float((of_generated < limit).float().mean())
+    return Memorisation(float(of_generated.median()) / usual, float(of_generated.median()), usual, copies)
+
+
+def nearest_distances(points: Tensor, among: Tensor, *, chunk: int = 1024) -> Tensor:
+    """Euclidean distance of each of ``points (M, D)`` to the nearest of ``among (N, D)``: ``(M,)``."""
+    # Exact differences: the expansion of the square loses the small distances that matter here.
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cat([torch.cdist(piece, among, compute_mode=mode).amin(1) for piece in points.split(chunk)])
+
+
+def _points(real: Any, fake: Any) -> tuple[Tensor, Tensor]:
+    """Both sets as points ``(N, D)``, every feature in standard deviations of the real one."""
+    if len(real.shape) == 2:
+        real, fake = real[:, None], fake[:, None]
+    real, fake = as_pair(real, fake)
+    deviation = real.std((0, 1), correction=0).clamp(min=1e-6)
+    return (real / deviation).flatten(1), (fake / deviation).flatten(1)
