@@ -1,6 +1,7 @@
 """All that is done to the KL term in training, in one object.
 
-    loss = w(step) max(free bits, KL) + lambda (R - KL)               a target rate R, multiplier lambda >= 0
+    loss = w(step) max(free bits, KL) + l (R - KL)                    a target rate R
+    l = max(0, lambda + damping (R - KL)), without a gradient         lambda >= 0 the multiplier
     loss = w(step) gamma |max(free bits, KL) - C(step)|               a capacity C
 
 * weight and schedule: :mod:`hybridgen.objectives.variational.schedules`; beta-VAE (Higgins et al. 2017) is a constant
@@ -9,8 +10,9 @@
 * target rate: the constraint KL >= R by Lagrange's method, "minimum desired rate" (Pelsmaeker & Aziz 2020, "Effective
   estimation of deep generative language models", arXiv:1904.08194), after the constrained optimisation of Rezende &
   Viola 2018, arXiv:1810.00597. The multiplier ascends: ``lambda <- max(0, lambda + rate (R - KL))`` after each training
-  batch. Unlike a floor it pulls: while KL < R, lambda grows until the KL rises. At rest, ``w - lambda`` is the price of
-  a nat at which the model buys just R of them;
+  batch; the damping (of an augmented Lagrangian, Hestenes 1969) keeps KL and lambda from chasing each other around R.
+  Unlike a floor it pulls: while KL < R, lambda grows until the KL rises. At rest, ``w - lambda`` is the price at which
+  the model buys just R nats;
 * capacity: Burgess et al. 2018, "Understanding disentangling in beta-VAE", arXiv:1804.03599.
 
 Floors in the encoder (BN-VAE, delta-VAE) and the aggressive training of the encoder are modules of their own.
@@ -48,8 +50,8 @@ class KLControl(nn.Module):
         schedule: options of :class:`~hybridgen.objectives.variational.Schedule`, such as ``{kind: linear, start: 0.1,
             epochs: 10}``; constant at 1 by default.
         free_bits: options of :class:`~hybridgen.objectives.variational.FreeBits`, such as ``{nats: 0.15}``.
-        target_rate: nats per sequence R, or ``{nats: R, rate: 0.001, maximum: 10}``: the step size of the multiplier
-            and where it stops.
+        target_rate: nats per sequence R, or ``{nats: R, rate: 0.001, damping: 0.1, maximum: 10}``: the step size of the
+            multiplier, its damping and where it stops.
         capacity: ``{stop: 10, steps: 20000, gamma: 1}``: options of a schedule of C in nats per sequence, linear
             where no kind is given, and the factor gamma.
 
@@ -121,7 +123,8 @@ class KLControl(nn.Module):
         else:
             loss = weight * floored
         if self.target is not None:
-            loss = loss + self.multiplier.clone() * (self.target["nats"] - plain)
+            short = self.target["nats"] - plain
+            loss = loss + (self.multiplier + self.target["damping"] * short.detach()).clamp(min=0) * short
             if self.training and torch.is_grad_enabled():
                 self._ascend(plain.detach())
         return KLTerms(loss, plain.detach(), weight)
@@ -161,13 +164,14 @@ def _rows(kl: Tensor, mask: Tensor | None) -> Tensor:
 
 def _target(options: float | dict[str, Any]) -> dict[str, float]:
     chosen = dict(options) if isinstance(options, dict) else {"nats": options}
-    known = {"nats": None, "rate": 1e-3, "maximum": 10.0}
+    known = {"nats": None, "rate": 1e-3, "damping": 0.1, "maximum": 10.0}
     for name in chosen:
         if name not in known:
             raise ValueError(f"target_rate has no option {name!r}: it has {', '.join(known)}")
     values = {**known, **chosen}
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        allowed = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (allowed and (value > 0 or (name == "damping" and value == 0))):
             raise ValueError(f"target_rate {name} is {value!r}: give a number above 0")
     return {name: float(value) for name, value in values.items()}
 

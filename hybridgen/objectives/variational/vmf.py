@@ -56,9 +56,11 @@ class VonMisesFisher:
         shape = sample_shape(mean.shape, num_samples)
         along = self._along(math.prod(shape[:-1]), generator).to(mean).view(*shape[:-1], 1)
         noise = standard_normal(shape, mean, generator)
-        # A uniform direction at right angles to the mean.
-        across = noise - (noise * mean).sum(-1, keepdim=True) * mean
-        across = torch.nn.functional.normalize(across, dim=-1)
+        # A uniform direction at right angles to the mean; twice, for noise along the mean leaves little but rounding.
+        across = noise
+        for _ in range(2):
+            across = across - (across * mean).sum(-1, keepdim=True) * mean
+            across = torch.nn.functional.normalize(across, dim=-1)
         return along * mean + (1 - along.square()).clamp(min=0).sqrt() * across
 
     def log_prob(self, z: Tensor) -> Tensor:
