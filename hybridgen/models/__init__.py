@@ -1,8 +1,9 @@
 """The models: Lightning modules, one file each."""
 
 from hybridgen.models.language_model import LanguageModel
+from hybridgen.models.latent_gan import LatentGAN
 from hybridgen.models.sequence_model import SequenceModel
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.models.variational_rnn import VariationalRNN
 
-__all__ = ["LanguageModel", "SequenceModel", "TextVAE", "VariationalRNN"]
+__all__ = ["LanguageModel", "LatentGAN", "SequenceModel", "TextVAE", "VariationalRNN"]
