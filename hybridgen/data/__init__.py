@@ -1,4 +1,4 @@
-"""Data: text found, downloaded, encoded once and batched.
+"""Data: text, series and sounds, found, downloaded, encoded once and batched.
 
 >>> from hybridgen.data import TextData
 >>> data = TextData(source="embedded", codec="characters", batch_size=32, bptt=128)
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybridgen.data.audio import AudioData
+    from hybridgen.data.audio_writing import write_audio
     from hybridgen.data.batching import IGNORED, BatchLoader, TextBatch
     from hybridgen.data.download import fetch
     from hybridgen.data.errors import DataError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hybridgen.data.public_sets import PUBLIC_SETS
     from hybridgen.data.series import SeriesData
     from hybridgen.data.series_batches import SequenceLoader, Sequences, SeriesBatch
+    from hybridgen.data.series_writing import write_series
     from hybridgen.data.text import TextData
     from hybridgen.data.tokens import TokenCounts, TokenFile
     from hybridgen.data.windows import ColdWindows
@@ -44,6 +46,8 @@ _MODULES = {
     "TokenCounts": "tokens",
     "TokenFile": "tokens",
     "fetch": "download",
+    "write_audio": "audio_writing",
+    "write_series": "series_writing",
 }
 
 __all__ = [
@@ -64,6 +68,8 @@ __all__ = [
     "TokenCounts",
     "TokenFile",
     "fetch",
+    "write_audio",
+    "write_series",
 ]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hybridgen.data.download_folder import fetch_folder
 from hybridgen.data.errors import DataError
 from hybridgen.data.files import cache_folder, data_folders, whole_file
 from hybridgen.data.public_sets import PublicFile, PublicSet, find_public_set
@@ -56,7 +57,7 @@ def fetch(
         report: Takes lines for the person who waits.
 
     Returns:
-        One entry for each file.
+        One entry for each file, and one for a folder of many.
 
     Raises:
         DataError: No such set; no network; a file is missing, cut short or not the public one; or the
@@ -71,6 +72,16 @@ def fetch(
         state = "verified" if result.verified else f"NOT verified, no checksum is known; its SHA-256 is {result.sha256}"
         report(f"{result.path}: {'was there already' if result.was_there else 'done'}, {state}")
         results.append(result)
+    if public_set.folder is not None:
+        local = Path(copy_from) if copy_from is not None else None
+        try:
+            path, was_there = fetch_folder(public_set, folder, local, blocks_from)
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be written ({error.strerror or error}): choose a folder with --to"
+            ) from None
+        report(f"{path}: {'was there already' if was_there else 'done'}, verified")
+        results.append(Fetched(path, True, public_set.folder.listing_sha256, was_there))
     return results
 
 
@@ -104,7 +115,7 @@ def _fetch_file(public_set: PublicSet, file: PublicFile, folder: Path, copy_from
                 blocks = _blocks_of(Path(told))
             else:
                 told = file.address
-                blocks = _blocks_from(told, public_set.name)
+                blocks = blocks_from(told, public_set.name)
             for block in blocks:
                 handle.write(block)
             handle.flush()
@@ -117,8 +128,12 @@ def _fetch_file(public_set: PublicSet, file: PublicFile, folder: Path, copy_from
     return Fetched(path, bool(file.sha256 or file.git_blob), _digest(path), False)
 
 
-def _blocks_from(address: str, name: str) -> Iterator[bytes]:
-    """Yield the content behind an address, and raise if it ends before its announced length."""
+def blocks_from(address: str, name: str) -> Iterator[bytes]:
+    """Yield the content behind an address, and raise if it ends before its announced length.
+
+    Raises:
+        DataError: There is no answer, or it breaks off.
+    """
     remedy = f"copy the files to this machine by other means and run `hybridgen data {name} --from DIR`"
     request = urllib.request.Request(address, headers={"User-Agent": "hybridgen"})
     try:

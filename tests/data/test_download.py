@@ -2,13 +2,15 @@
 
 import hashlib
 import http.server
+import io
 import socket
+import tarfile
 import threading
 
 import pytest
 
 from hybridgen.data import DataError, download, fetch, public_sets
-from hybridgen.data.public_sets import PUBLIC_SETS, PublicFile, PublicSet
+from hybridgen.data.public_sets import PUBLIC_SETS, PublicFile, PublicFolder, PublicSet
 
 CONTENT = b"some public text\n" * 100_000  # more than a block
 
@@ -167,14 +169,106 @@ def test_an_unknown_set_names_the_closest():
 
 
 def test_the_registry_is_complete():
-    assert set(PUBLIC_SETS) == {"ptb", "tinyshakespeare", "wikitext-2"}
+    texts = {"ptb", "tinyshakespeare", "wikitext-2"}
+    assert set(public_sets.TEXT_SETS) == texts
+    assert set(PUBLIC_SETS) == texts | {"stocks", "energy", "air_quality", "fsdd", "polymusic"}
     for name, public_set in PUBLIC_SETS.items():
         assert public_set is public_sets.find_public_set(name)
         assert public_set.licence
+        assert public_set.files or public_set.folder
         for file in public_set.files:
             assert file.address.startswith("https://")
             assert len(file.sha256 or file.git_blob or "") in (64, 40)
-        in_one_file = public_set.train_fraction is not None
-        assert [file.name for file in public_set.files] == (
-            ["input.txt"] if in_one_file else ["train.txt", "valid.txt", "test.txt"]
-        )
+        if public_set.folder is not None:
+            assert public_set.folder.archive.startswith("https://")
+            assert len(public_set.folder.listing_sha256) == 64
+        if name in texts:
+            in_one_file = public_set.train_fraction is not None
+            assert [file.name for file in public_set.files] == (
+                ["input.txt"] if in_one_file else ["train.txt", "valid.txt", "test.txt"]
+            )
+
+
+SOUNDS = {f"{number}.wav": b"sound %d" % number * 1000 for number in range(3)}
+LISTING = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(SOUNDS.items()))
+
+
+def archive(extra=()):
+    """A .tar.gz with the sounds in `set-1/sounds`, and whatever else is given."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as members:
+        inside = {f"set-1/sounds/{name}": content for name, content in SOUNDS.items()}
+        for name, content in {**inside, "set-1/README": b"read me", **dict(extra)}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            members.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.fixture
+def public_folder(monkeypatch, tmp_path, server):
+    """Make a set of one folder known, whose archive the server has; return what changes the archive."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = PublicFolder(
+        name="sounds",
+        archive=f"{server}/good",
+        inside="set-1/sounds",
+        suffix=".wav",
+        number=3,
+        listing_sha256=hashlib.sha256(LISTING.encode()).hexdigest(),
+        size=sum(map(len, SOUNDS.values())),
+    )
+    monkeypatch.setitem(PUBLIC_SETS, "sounds", PublicSet("sounds", "sounds", "free", (), kind="audio", folder=folder))
+    monkeypatch.setattr(f"{__name__}.CONTENT", archive())
+    return tmp_path / "cache" / "hybridgen" / "data" / "sounds"
+
+
+def test_a_folder_of_many_files_arrives_whole(public_folder):
+    lines = []
+    (result,) = fetch("sounds", report=lines.append)
+    assert result.verified
+    assert {path.name: path.read_bytes() for path in result.path.iterdir()} == SOUNDS
+    assert [path.name for path in public_folder.iterdir()] == ["sounds"]
+    (again,) = fetch("sounds", report=lines.append)
+    assert again.was_there
+    (result.path / "0.wav").write_bytes(b"other")
+    with pytest.raises(DataError, match="are not the public ones: remove the folder"):
+        fetch("sounds", report=str)
+
+
+def test_names_in_an_archive_lead_nowhere_else(public_folder, monkeypatch):
+    outside = {"set-1/sounds/../../../evil.wav": b"evil", "/evil.wav": b"evil", "set-1/other/a.wav": b"a"}
+    monkeypatch.setattr(f"{__name__}.CONTENT", archive(outside))
+    (result,) = fetch("sounds", report=str)
+    assert sorted(path.name for path in result.path.iterdir()) == sorted(SOUNDS)
+    assert not list(public_folder.parent.parent.glob("**/evil.wav"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive" * 100, "is no archive that can be unpacked"),
+        (archive()[:-40], "is no archive that can be unpacked|are not the public ones"),
+        (archive({"set-1/sounds/more.wav": b"more"}), "has 4 files .wav but the public set 3"),
+        (archive({"set-1/sounds/1.wav": b"other"}), r"are not the public ones .their checksum differs"),
+    ],
+)
+def test_any_other_archive_leaves_nothing(public_folder, monkeypatch, content, message):
+    monkeypatch.setattr(f"{__name__}.CONTENT", content)
+    with pytest.raises(DataError, match=message) as error:
+        fetch("sounds", report=str)
+    assert "\n" not in str(error.value)
+    assert list(public_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "sounds", "sounds/sounds"])
+def test_a_folder_is_copied_from_a_folder(public_folder, tmp_path, place):
+    source = tmp_path / "from" / place
+    source.mkdir(parents=True)
+    for name, content in SOUNDS.items():
+        (source / name).write_bytes(content)
+    (source / "notes.txt").write_text("left out")
+    (result,) = fetch("sounds", copy_from=tmp_path / "from", report=str)
+    assert {path.name: path.read_bytes() for path in result.path.iterdir()} == SOUNDS
+    with pytest.raises(DataError, match=r"has no files \.wav: give with --from"):
+        fetch("sounds", copy_from=tmp_path / "cache", to=tmp_path / "to", report=str)
