@@ -16,6 +16,7 @@ from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.columns import FeatureGroup
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.log_mel import LogMelCodec
+from hybridgen.codecs.pianoroll import PianoRollCodec
 from hybridgen.codecs.registry import from_config, make, names
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import Series, SeriesCodec
@@ -33,6 +34,7 @@ __all__ = [
     "FramedCodec",
     "LogMelCodec",
     "MuLawCodec",
+    "PianoRollCodec",
     "SavedCodec",
     "Series",
     "SeriesCodec",

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from hybridgen.data.audio_writing import write_audio
     from hybridgen.data.batching import IGNORED, BatchLoader, TextBatch
     from hybridgen.data.download import fetch
+    from hybridgen.data.elements import ElementBatch, ElementSequences
     from hybridgen.data.errors import DataError
     from hybridgen.data.lanes import Lanes
     from hybridgen.data.lines import Lines
+    from hybridgen.data.pianoroll import PianoRollData
     from hybridgen.data.public_sets import PUBLIC_SETS
     from hybridgen.data.series import SeriesData
     from hybridgen.data.series_batches import SequenceLoader, Sequences, SeriesBatch
@@ -33,10 +35,13 @@ _MODULES = {
     "BatchLoader": "batching",
     "ColdWindows": "windows",
     "DataError": "errors",
+    "ElementBatch": "elements",
+    "ElementSequences": "elements",
     "IGNORED": "batching",
     "Lanes": "lanes",
     "Lines": "lines",
     "PUBLIC_SETS": "public_sets",
+    "PianoRollData": "pianoroll",
     "SequenceLoader": "series_batches",
     "Sequences": "series_batches",
     "SeriesBatch": "series_batches",
@@ -57,8 +62,11 @@ __all__ = [
     "BatchLoader",
     "ColdWindows",
     "DataError",
+    "ElementBatch",
+    "ElementSequences",
     "Lanes",
     "Lines",
+    "PianoRollData",
     "SequenceLoader",
     "Sequences",
     "SeriesBatch",

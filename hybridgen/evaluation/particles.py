@@ -54,7 +54,7 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     Returns:
         ``(B,)`` in [1, K].
     """
-    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
+    return 1 / torch.softmax(log_weights, 0).square().sum(0)
 
 
 def choose_ancestors(log_weights: Tensor, uniforms: Tensor, *, method: str = "systematic") -> Tensor:
@@ -121,7 +121,12 @@ class ParticleFilter:
         self.threshold, self.method, self.generator = threshold, method, generator
         self.log_weights = like.new_zeros(num_particles, batch_size)  # since the last resampling
         self._before = like.new_zeros(batch_size)  # log evidence up to it
-        self.log_evidence = self._before  # (B,) up to the last step
+        self.resampled: Tensor | None = None  # (B,) bool, which sequences were in the last step; None for none
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """``(B,)`` nats: log of the estimate of p(x) up to the last step."""
+        return self._before + log_mean_exp(self.log_weights)
 
     def step(self, increments: Tensor, valid: Tensor | None = None) -> Tensor | None:
         """Weigh the particles by a step's evidence and resample where the weights have degenerated.
@@ -136,8 +141,7 @@ class ParticleFilter:
         if valid is not None:
             increments = torch.where(valid, increments, torch.zeros_like(increments))
         self.log_weights = self.log_weights + increments
-        evidence = log_mean_exp(self.log_weights)
-        self.log_evidence = self._before + evidence
+        self.resampled = None
         particles, rows = increments.shape
         if particles == 1 or not self.threshold:
             return None
@@ -148,14 +152,44 @@ class ParticleFilter:
             if not bool(degenerate.any()):
                 return None
             shape = (rows,) if self.method == "systematic" else (particles, rows)
-            options = {"device": increments.device, "dtype": increments.dtype}
-            uniforms = torch.rand(shape, generator=self.generator, **options)
-            chosen = choose_ancestors(self.log_weights, uniforms, method=self.method)
+            device = increments.device if self.generator is None else self.generator.device
+            uniforms = torch.rand(shape, generator=self.generator, device=device, dtype=increments.dtype)
+            chosen = choose_ancestors(self.log_weights, uniforms.to(increments.device), method=self.method)
             stay = torch.arange(particles, device=increments.device).unsqueeze(1)  # (K, 1)
             ancestors = torch.where(degenerate, chosen, stay)
         self._before = torch.where(degenerate, self.log_evidence, self._before)
         self.log_weights = torch.where(degenerate, torch.zeros_like(self.log_weights), self.log_weights)
+        self.resampled = degenerate
         return ancestors
+
+
+def evidence_of(log_weights: Tensor, resampled: Tensor) -> Tensor:
+    """The evidence of a particle filter from its weights and the steps at which it resampled, for all steps at once.
+
+    Equal to :attr:`ParticleFilter.log_evidence`; with a gradient, it costs a training step far less than one through
+    the filter's own steps.
+
+    Args:
+        log_weights: ``(T, K, B)`` nats of each step, zero where a sequence has ended.
+        resampled: ``(T, B)`` bool, true where the weights start again after that step.
+
+    Returns:
+        ``(B,)`` nats.
+    """
+    steps = len(log_weights)
+    if not steps:
+        return log_weights.new_zeros(log_weights.shape[2])
+    ends = resampled.clone()
+    ends[-1] = True  # what is there after the last resampling counts as well
+    total = log_weights.cumsum(0)  # (T, K, B)
+    time = torch.arange(steps, device=ends.device).unsqueeze(1)
+    # The last step, before each one, after which the weights started again; -1 for none.
+    last = torch.where(resampled, time, -1).cummax(0).values.roll(1, 0)
+    last[0] = -1
+    before = total.gather(0, last.clamp(min=0).unsqueeze(1).expand_as(total))
+    since = total - torch.where((last >= 0).unsqueeze(1), before, torch.zeros_like(before))
+    block = since.logsumexp(1) - math.log(log_weights.shape[1])  # (T, B)
+    return torch.where(ends, block, torch.zeros_like(block)).sum(0)
 
 
 def check_resampling(method: str, threshold: float) -> None:
