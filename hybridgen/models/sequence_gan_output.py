@@ -1,0 +1,165 @@
+"""From a network's numbers to the features of a codec: numbers in their range, one category, a value or none.
+
+Categories and missing cells are drawn while training too: by the Gumbel trick, hard forwards and soft backwards (Jang
+et al. 2017, arXiv:1611.01144), so that a critic cannot tell generated rows by their being soft. Where a cell is drawn
+as missing, its value is the codec's neutral one, as in the data.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridgen.codecs import FeatureGroup
+
+
+class FeatureOutput(nn.Module):
+    """Activations and losses of the features of a codec.
+
+    Args:
+        groups: what the features are, ``codec.groups``.
+        neutral: ``(F,)``, what stands where a cell is missing, ``codec.neutral``.
+    """
+
+    def __init__(self, groups: Sequence[FeatureGroup], neutral: Tensor) -> None:
+        super().__init__()
+        self.runs = _runs(groups)
+        self.width = self.runs[-1][3] if self.runs else 0
+        self.register_buffer("neutral", neutral.clone(), persistent=False)
+
+    def forward(self, logits: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        """Features ``(..., F)`` of a network's numbers ``(..., F)``.
+
+        Args:
+            logits: what the network says.
+            uniforms: ``(..., F)`` in (0, 1), what categories and missing cells are drawn by; without them the likeliest
+                is taken.
+        """
+        pieces: list[Tensor] = []
+        for kind, of_last, start, stop in self.runs:
+            part = logits[..., start:stop]
+            chance = None if uniforms is None else uniforms[..., start:stop].clamp(1e-6, 1 - 1e-6)
+            if kind == "unit":
+                pieces.append(part.sigmoid())
+            elif kind == "symmetric":
+                pieces.append(part.tanh())
+            elif kind == "categorical":
+                noisy = part if chance is None else part - (-chance.log()).log()
+                soft = noisy.softmax(-1)
+                hard = F.one_hot(soft.argmax(-1), stop - start).to(soft.dtype)
+                pieces.append(hard + soft - soft.detach())
+            elif kind == "observed":
+                noisy = part if chance is None else part + chance.log() - (-chance).log1p()
+                soft = noisy.sigmoid()
+                there = (soft > 0.5).to(soft.dtype) + soft - soft.detach()
+                if of_last:
+                    neutral = self.neutral[start - pieces[-1].shape[-1] : start]
+                    pieces[-1] = there * pieces[-1] + (1 - there) * neutral
+                pieces.append(there)
+            else:
+                pieces.append(part)
+        return torch.cat(pieces, -1)
+
+    def loss(self, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """What an autoencoder minimises: a scalar.
+
+        Of numbers, the part of each feature's variance in the batch that is not explained and, in sequences, that of
+        its changes from step to step, which are small beside the values and make up most of what a critic sees;
+        cross-entropy of categories and of being missing.
+
+        Args:
+            logits: ``(B, T, F)`` or ``(B, F)``.
+            target: features, of the same shape.
+            mask: bool of the same shape: where the target says something.
+        """
+        total, columns = logits.new_zeros(()), 0
+        for kind, _, start, stop in self.runs:
+            part, wanted = logits[..., start:stop], target[..., start:stop]
+            shown = None if mask is None else mask[..., start:stop]
+            if kind == "categorical":
+                terms = -(wanted * part.log_softmax(-1)).sum(-1, keepdim=True)
+                total, columns = total + _mean(terms, None if shown is None else shown[..., :1]), columns + 1
+            elif kind == "observed":
+                terms = F.binary_cross_entropy_with_logits(part, wanted, reduction="none")
+                total, columns = total + _mean(terms, shown), columns + 1
+            else:
+                made = {"unit": torch.sigmoid, "symmetric": torch.tanh}.get(kind, lambda x: x)(part)
+                value = _unexplained(made, wanted, shown)
+                if made.dim() == 3 and made.shape[1] > 1:
+                    pairs = None if shown is None else shown[:, 1:] & shown[:, :-1]
+                    value = value + _unexplained(made.diff(dim=1), wanted.diff(dim=1), pairs)
+                total, columns = total + value, columns + stop - start
+        return total / max(1, columns)
+
+
+def _runs(groups: Sequence[FeatureGroup]) -> list[tuple[str, bool, int, int]]:
+    """Groups as ``(kind, whether it says that of the run before, start, stop)``; numbers side by side are one run."""
+    runs: list[tuple[str, bool, int, int]] = []
+    names: list[str] = []
+    for number, group in enumerate(groups):
+        following = groups[number + 1] if number + 1 < len(groups) else None
+        alone = following is not None and following.kind == "observed" and following.name == group.name
+        numeric = group.kind in ("unit", "symmetric", "real")
+        if numeric and not alone and runs and runs[-1][0] == group.kind and names[-1] == "joined":
+            runs[-1] = (group.kind, False, runs[-1][2], group.stop)
+            continue
+        of_last = group.kind == "observed" and bool(names) and names[-1] == group.name
+        runs.append((group.kind, of_last, group.start, group.stop))
+        names.append("joined" if numeric and not alone else group.name)
+    return runs
+
+
+def _mean(terms: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return terms.mean()
+    return terms.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def _unexplained(made: Tensor, wanted: Tensor, mask: Tensor | None, smallest: float = 1e-6) -> Tensor:
+    """Mean squared error over variance, summed over features."""
+    axes = tuple(range(made.dim() - 1))
+    if mask is None:
+        mask = torch.ones_like(wanted, dtype=torch.bool)
+    wanted = wanted.masked_fill(~mask, 0.0)
+    count = mask.sum(axes).clamp(min=1)
+    mean = wanted.sum(axes) / count
+    variance = (wanted - mean).masked_fill(~mask, 0.0).square().sum(axes) / count
+    error = (made - wanted).masked_fill(~mask, 0.0).square().sum(axes) / count
+    return (error / variance.clamp(min=smallest)).sum()
+
+
+def valid_steps(values: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """``(B, T)`` bool, true inside each row's length; None where all are."""
+    if lengths is None:
+        return None
+    return torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+
+
+def over_time(vector: Tensor, steps: int) -> Tensor:
+    """``(B, D)`` at every step: ``(B, T, D)``."""
+    return vector.unsqueeze(1).expand(-1, steps, -1)
+
+
+def pool(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Mean and maximum over the valid steps of ``(B, T, H)``: ``(B, 2H)``."""
+    valid = valid_steps(outputs, lengths)
+    if valid is None:
+        return torch.cat([outputs.mean(1), outputs.amax(1)], -1)
+    valid = valid.unsqueeze(-1)
+    mean = outputs.masked_fill(~valid, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+    return torch.cat([mean, outputs.masked_fill(~valid, -torch.inf).amax(1)], -1)
+
+
+def joined(*parts: Tensor | None) -> Tensor:
+    """What there is of the parts, side by side."""
+    return torch.cat([part for part in parts if part is not None], -1)
+
+
+def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """A network of ``layers`` hidden layers with leaky rectifiers."""
+    parts: list[Any] = []
+    for number in range(layers):
+        parts += [nn.Linear(inputs if number == 0 else hidden, hidden), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*parts, nn.Linear(hidden if layers else inputs, outputs))

@@ -1,0 +1,359 @@
+"""Generators and critics of sequences: recurrent ones, and those of the latent mode with its autoencoder."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.codecs import FeatureGroup
+from hybridgen.models.building import build_stack
+from hybridgen.models.sequence_gan_output import FeatureOutput, joined, over_time, perceptron, pool, valid_steps
+from hybridgen.objectives import adversarial
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a codec's sequences consist of.
+
+    Attributes:
+        groups: what the F features of a step are.
+        neutral: ``(F,)``.
+        num_labels: classes; 0 without.
+        num_conditions: features that are given at every step.
+        attribute_groups: what the A features of a whole series are.
+    """
+
+    groups: tuple[FeatureGroup, ...]
+    neutral: Tensor
+    num_labels: int
+    num_conditions: int
+    attribute_groups: tuple[FeatureGroup, ...]
+
+    @classmethod
+    def of(cls, codec: Any) -> "Layout":
+        """The layout of a codec of series or of sounds."""
+        return cls(
+            tuple(codec.groups),
+            codec.neutral,
+            codec.num_labels,
+            getattr(codec, "num_conditions", 0),
+            tuple(getattr(codec, "attribute_groups", ())),
+        )
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return self.groups[-1].stop
+
+    @property
+    def num_attributes(self) -> int:
+        """A."""
+        return self.attribute_groups[-1].stop if self.attribute_groups else 0
+
+    def attribute_output(self) -> FeatureOutput:
+        """The activations of attributes."""
+        return FeatureOutput(self.attribute_groups, torch.zeros(self.num_attributes))
+
+
+class Sample(NamedTuple):
+    """Sequences as a critic sees them; what there is not is None.
+
+    Attributes:
+        values: ``(B, T, F)``, zero past a row's end.
+        lengths: ``(B,)``.
+        labels: ``(B,)`` whole numbers.
+        attributes: ``(B, A)``.
+        conditions: ``(B, T, C)``.
+    """
+
+    values: Tensor
+    lengths: Tensor | None
+    labels: Tensor | None
+    attributes: Tensor | None
+    conditions: Tensor | None
+
+
+class Scores(NamedTuple):
+    """What a critic says.
+
+    Attributes:
+        sequence: ``(B,)``, or None.
+        steps: ``(B, T)``, or None.
+        features: ``(B, D)``, what feature matching compares.
+    """
+
+    sequence: Tensor | None
+    steps: Tensor | None
+    features: Tensor
+
+
+def one_hot(labels: Tensor | None, num_labels: int) -> Tensor | None:
+    """``(B, num_labels)``, or None without classes."""
+    return None if labels is None or not num_labels else nn.functional.one_hot(labels, num_labels).float()
+
+
+class RecurrentGenerator(nn.Module):
+    """A stack that is driven by noise: one draw for the sequence and one for every call, ``steps_per_call`` steps.
+
+    Attributes of the series are made first, from the sequence's noise, and drive the stack like the class.
+
+    Args:
+        layout: of the data.
+        stack: arguments of :class:`hybridgen.cells.Stack`.
+        sequence_noise: width of the noise of a sequence.
+        step_noise: width of the noise of a call.
+        steps_per_call: steps that one call of the cells emits.
+    """
+
+    def __init__(
+        self, layout: Layout, stack: dict[str, Any], *, sequence_noise: int, step_noise: int, steps_per_call: int
+    ) -> None:
+        super().__init__()
+        self.num_labels = layout.num_labels
+        self.sequence_noise, self.step_noise, self.steps_per_call = sequence_noise, step_noise, steps_per_call
+        context = sequence_noise + layout.num_labels + layout.num_attributes
+        inputs = context + step_noise + layout.num_conditions * steps_per_call
+        self.stack = build_stack(stack, inputs)
+        self.head = nn.Linear(self.stack.output_size, steps_per_call * layout.num_features)
+        self.output = FeatureOutput(layout.groups, layout.neutral)
+        self.attribute_output = layout.attribute_output() if layout.num_attributes else None
+        self.attributes = None
+        if layout.num_attributes:
+            self.attributes = perceptron(sequence_noise + layout.num_labels, 64, 1, layout.num_attributes)
+
+    def draw(self, batch_size: int, steps: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The noise of a batch, on the CPU; the first rows do not depend on the length."""
+        calls = -(-steps // self.steps_per_call)
+        noise = {"sequence": torch.randn(batch_size, self.sequence_noise, generator=generator)}
+        if self.attribute_output is not None:
+            noise["attribute_chance"] = torch.rand(batch_size, self.attribute_output.width, generator=generator)
+        noise["steps"] = torch.randn(batch_size, calls, self.step_noise, generator=generator)
+        noise["chance"] = torch.rand(batch_size, steps, self.output.width, generator=generator)
+        return noise
+
+    def forward(
+        self,
+        noise: dict[str, Tensor],
+        *,
+        lengths: Tensor | None,
+        labels: Tensor | None,
+        conditions: Tensor | None,
+        attributes: Tensor | None = None,
+    ) -> Sample:
+        """Generate sequences; attributes are those given, or drawn.
+
+        Args:
+            noise: from :meth:`draw`.
+            lengths: ``(B,)``.
+            labels: ``(B,)``.
+            conditions: ``(B, T, C)``.
+            attributes: ``(B, A)``.
+        """
+        classes = one_hot(labels, self.num_labels)
+        if self.attributes is not None and attributes is None:
+            logits = self.attributes(joined(noise["sequence"], classes))
+            attributes = self.attribute_output(logits, noise["attribute_chance"])
+        calls, steps = noise["steps"].shape[1], noise["chance"].shape[1]
+        k = self.steps_per_call
+        folded = None
+        if conditions is not None:
+            padded = nn.functional.pad(conditions, (0, 0, 0, calls * k - steps))
+            folded = padded.reshape(len(padded), calls, -1)
+        context = over_time(joined(noise["sequence"], classes, attributes), calls)
+        ends = None if lengths is None else (lengths + k - 1).div(k, rounding_mode="floor")
+        outputs, _ = self.stack(joined(context, noise["steps"], folded), lengths=ends)
+        logits = self.head(outputs).reshape(len(outputs), calls * k, -1)[:, :steps]
+        values = self.output(logits, noise["chance"])
+        valid = valid_steps(values, lengths)
+        if valid is not None:
+            values = values.masked_fill(~valid.unsqueeze(-1), 0.0)
+        return Sample(values, lengths, labels, attributes, conditions)
+
+
+class RecurrentCritic(nn.Module):
+    """A stack that reads a sequence, and scores of the whole and of every step.
+
+    It also reads how each feature changes from step to step, and how much the batch varies (``minibatch``).
+
+    Args:
+        layout: of the data.
+        stack: arguments of :class:`hybridgen.cells.Stack`; bidirectional unless it says otherwise.
+        scores: ``both``, ``sequence`` or ``steps``.
+        minibatch: whether it sees the standard deviation over the batch.
+        spectral_norm: whether its matrices are divided by their largest singular value.
+    """
+
+    def __init__(
+        self, layout: Layout, stack: dict[str, Any], *, scores: str, minibatch: bool, spectral_norm: bool
+    ) -> None:
+        super().__init__()
+        self.num_labels = layout.num_labels
+        inputs = 2 * layout.num_features + layout.num_labels + layout.num_attributes + layout.num_conditions
+        self.minibatch = adversarial.MinibatchStandardDeviation() if minibatch else None
+        self.stack = build_stack({"bidirectional": True} | stack, inputs + minibatch)
+        width = self.stack.output_size
+        self.of_steps = nn.Linear(width, 1) if scores in ("both", "steps") else None
+        self.of_sequence = perceptron(2 * width, width, 1, 1) if scores in ("both", "sequence") else None
+        if spectral_norm:
+            adversarial.spectral_norm_(self)
+
+    def forward(self, sample: Sample) -> Scores:
+        """The scores of a batch."""
+        values, lengths = sample.values, sample.lengths
+        steps = values.shape[1]
+        changes = nn.functional.pad(values[:, 1:] - values[:, :-1], (0, 0, 1, 0))
+        fixed = [one_hot(sample.labels, self.num_labels), sample.attributes]
+        constant = [over_time(part, steps) for part in fixed if part is not None]
+        inputs = joined(values, changes, *constant, sample.conditions)
+        if self.minibatch is not None:
+            inputs = self.minibatch(inputs, lengths=lengths)
+        outputs, _ = self.stack(inputs, lengths=lengths)
+        pooled = pool(outputs, lengths)
+        return Scores(
+            None if self.of_sequence is None else self.of_sequence(pooled).squeeze(-1),
+            None if self.of_steps is None else self.of_steps(outputs).squeeze(-1),
+            pooled,
+        )
+
+
+class SequenceAutoencoder(nn.Module):
+    """Sequences to codes ``(B, D)`` of mean 0 and variance 1, and back.
+
+    Codes are normalised over the batch and carry some noise in training, so that what lies between the codes of the
+    data decodes to something like the data too. As RTSGAN (Pei et al. 2021, "Towards generating real-world time series
+    data"), with the code read by every step of the decoder.
+
+    Args:
+        layout: of the data.
+        stack: arguments of :class:`hybridgen.cells.Stack` for encoder (always bidirectional) and decoder.
+        code_size: D.
+        code_noise: standard deviation of the noise on codes.
+        steps_per_call: steps that one call of the decoder's cells emits.
+    """
+
+    def __init__(
+        self, layout: Layout, stack: dict[str, Any], *, code_size: int, code_noise: float, steps_per_call: int
+    ) -> None:
+        super().__init__()
+        self.code_noise, self.steps_per_call = code_noise, steps_per_call
+        inputs = layout.num_features + layout.num_conditions
+        self.encoder = build_stack({**stack, "bidirectional": True}, inputs)
+        self.to_code = nn.Linear(2 * self.encoder.output_size, code_size)
+        self.normalise = nn.BatchNorm1d(code_size, affine=False)
+        given = layout.num_conditions * steps_per_call
+        self.decoder = build_stack({**stack, "bidirectional": False}, code_size + given)
+        self.head = nn.Linear(self.decoder.output_size + code_size, steps_per_call * layout.num_features)
+        self.output = FeatureOutput(layout.groups, layout.neutral)
+
+    def encode(self, values: Tensor, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
+        """Codes ``(B, D)`` without noise."""
+        return self.normalise(self._unnormalised(values, lengths, conditions))
+
+    def _unnormalised(self, values: Tensor, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
+        outputs, _ = self.encoder(joined(values, conditions), lengths=lengths)
+        return self.to_code(pool(outputs, lengths))
+
+    @torch.no_grad()
+    def encode_all(self, batches: Iterable[Any]) -> Tensor:
+        """Codes of all training sequences, given as batches of the data, after which training of this is over.
+
+        Mean and variance of codes are from here on those of these sequences, not those of the last batches.
+        """
+        raw = torch.cat([self._unnormalised(b.values, b.lengths, b.conditions) for b in batches])
+        self.normalise.running_mean.copy_(raw.mean(0))
+        self.normalise.running_var.copy_(raw.var(0, correction=0))
+        return self.normalise.eval()(raw)
+
+    def decode(self, code: Tensor, steps: int, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
+        """Numbers ``(B, T, F)`` for the output, of codes; any number of steps."""
+        k = self.steps_per_call
+        calls = -(-steps // k)
+        folded = None
+        if conditions is not None:
+            folded = nn.functional.pad(conditions, (0, 0, 0, calls * k - steps)).reshape(len(code), calls, -1)
+        ends = None if lengths is None else (lengths + k - 1).div(k, rounding_mode="floor")
+        repeated = over_time(code, calls)
+        outputs, _ = self.decoder(joined(repeated, folded), lengths=ends)
+        return self.head(joined(outputs, repeated)).reshape(len(code), calls * k, -1)[:, :steps]
+
+    def loss(self, values: Tensor, mask: Tensor | None, lengths: Tensor | None, conditions: Tensor | None,
+             generator: torch.Generator | None) -> Tensor:  # fmt: skip
+        """Reconstruction loss of a batch, a scalar; with noise on the codes where there is a generator."""
+        code = self.encode(values, lengths, conditions)
+        if generator is not None and self.code_noise:
+            noise = torch.randn(code.shape, generator=generator).to(code)
+            code = code + self.code_noise * noise
+        valid = valid_steps(values, lengths)
+        if valid is not None:
+            shown = valid.unsqueeze(-1).expand_as(values)
+            mask = shown if mask is None else mask & shown
+        return self.output.loss(self.decode(code, values.shape[1], lengths, conditions), values, mask)
+
+
+class CodeGenerator(nn.Module):
+    """Codes of sequences from noise: the latent code, the length where lengths differ, and the attributes.
+
+    Args:
+        layout: of the data.
+        code_size: of the autoencoder.
+        with_length: whether the code has a place for the length.
+        noise_size: width of the noise.
+        hidden_size: of its layers.
+        num_layers: hidden ones.
+    """
+
+    def __init__(
+        self, layout: Layout, *, code_size: int, with_length: bool, noise_size: int, hidden_size: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        self.noise_size, self.num_labels, self.free = noise_size, layout.num_labels, code_size + with_length
+        self.attribute_output = layout.attribute_output() if layout.num_attributes else None
+        self.width = self.free + layout.num_attributes
+        self.layers = perceptron(noise_size + layout.num_labels, hidden_size, num_layers, self.width)
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The noise of a batch, on the CPU."""
+        return {
+            "code": torch.randn(batch_size, self.noise_size, generator=generator),
+            "attribute_chance": torch.rand(batch_size, self.width - self.free, generator=generator),
+        }
+
+    def forward(self, noise: dict[str, Tensor], labels: Tensor | None) -> Tensor:
+        """Codes ``(B, width)``."""
+        code = self.layers(joined(noise["code"], one_hot(labels, self.num_labels)))
+        if self.attribute_output is None:
+            return code
+        return joined(code[:, : self.free], self.attribute_output(code[:, self.free :], noise["attribute_chance"]))
+
+
+class CodeCritic(nn.Module):
+    """Scores of codes.
+
+    Args:
+        width: of a code.
+        num_labels: classes.
+        hidden_size: of its layers.
+        num_layers: hidden ones.
+        minibatch: whether it sees the standard deviation over the batch.
+        spectral_norm: whether its matrices are divided by their largest singular value.
+    """
+
+    def __init__(
+        self, width: int, num_labels: int, *, hidden_size: int, num_layers: int, minibatch: bool, spectral_norm: bool
+    ) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.minibatch = adversarial.MinibatchStandardDeviation() if minibatch else None
+        self.features = perceptron(width + num_labels + minibatch, hidden_size, num_layers - 1, hidden_size)
+        self.score = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(hidden_size, 1))
+        if spectral_norm:
+            adversarial.spectral_norm_(self)
+
+    def forward(self, codes: Tensor, labels: Tensor | None) -> Scores:
+        """The scores of a batch of codes ``(B, width)``."""
+        if self.minibatch is not None:
+            codes = self.minibatch(codes)
+        features = self.features(joined(codes, one_hot(labels, self.num_labels)))
+        return Scores(self.score(features).squeeze(-1), None, features)

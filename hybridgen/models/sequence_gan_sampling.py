@@ -1,0 +1,214 @@
+"""New sequences from a trained sequence GAN, in features or in real units."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybridgen.data import SeriesBatch
+from hybridgen.models.sequence_gan_options import random_of
+from hybridgen.models.sequence_gan_output import valid_steps
+from hybridgen.models.sequence_gan_parts import Sample
+
+_ROWS_AT_ONCE = 256
+
+
+class Sampling:
+    """What a sequence GAN can do once it is trained; see :class:`hybridgen.models.SequenceGAN`."""
+
+    def generate(
+        self,
+        num_samples: int,
+        *,
+        length: int | None = None,
+        labels: Any = None,
+        attributes: Any = None,
+        conditions: Any = None,
+        seed: int = 0,
+        start: str | None = None,
+    ) -> list[Any]:
+        """New sequences in real units.
+
+        Args:
+            num_samples: how many.
+            length: steps of each, also more than training had; by default drawn like those of the training data.
+            labels: a class for all of them or a list of one for each, by name; by default drawn like the training data.
+            attributes: a mapping of values that all of them shall have, or a list of one for each (``direct`` only).
+            conditions: what columns are given: a mapping of arrays ``(T,)``, for all of them.
+            seed: sample i of a seed is always the same.
+            start: the first time of each series, by default that of the training data.
+
+        Returns:
+            What the codec makes of them: :class:`hybridgen.codecs.Series`, or waveforms.
+
+        Raises:
+            ValueError: if an option does not fit.
+        """
+        encoded = self._encoded_attributes(attributes, num_samples)
+        given = None
+        if conditions is not None:
+            if not self.layout.num_conditions:
+                raise ValueError("conditions are given, but the data of this model had none: leave them out")
+            given = self.codec.encode_conditions(conditions)
+        numbers = self._label_numbers(labels, num_samples)
+        sample = self.generate_features(
+            num_samples, length=length, labels=numbers, attributes=encoded, conditions=given, seed=seed
+        )
+        if self.codec.name != "series":
+            return self.codec.decode(sample.values, lengths=sample.lengths)
+        return self.codec.decode(**sample._asdict(), start=start)
+
+    @torch.no_grad()
+    def generate_features(
+        self,
+        num_samples: int,
+        *,
+        length: int | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+        conditions: Tensor | None = None,
+        seed: int = 0,
+    ) -> Sample:
+        """New sequences as features, on the CPU; see :meth:`generate`.
+
+        Args:
+            num_samples: how many.
+            length: steps of each.
+            labels: ``(num_samples,)`` numbers of classes.
+            attributes: ``(num_samples, A)``.
+            conditions: ``(T, C)``, for all.
+            seed: of the draws.
+
+        Raises:
+            ValueError: if an option does not fit.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}: give at least 1")
+        if length is not None and length < 1:
+            raise ValueError(f"length is {length}: give at least 1")
+        if (conditions is None) != (self.layout.num_conditions == 0):
+            raise ValueError("this model was trained with conditions: give what they are, conditions=")
+        if attributes is not None and self.hparams.mode == "latent":
+            raise ValueError("mode 'latent' draws attributes together with the series: to choose them, train 'direct'")
+        if conditions is not None:
+            if length is not None and length > len(conditions):
+                raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")
+            length = len(conditions) if length is None else length
+        was_training = self.training
+        self.eval()
+        steps = self.max_length if length is None else length
+        pieces = []
+        for chunk, first in enumerate(range(0, num_samples, _ROWS_AT_ONCE)):
+            random = random_of(seed, chunk)
+            rows = slice(first, min(first + _ROWS_AT_ONCE, num_samples))
+            classes, ends = self._drawn_classes(random, None if labels is None else labels[rows])
+            if length is not None:
+                ends = torch.full_like(ends, length)
+            # Whole chunks are drawn and then cut, so that a sample does not depend on how many there are.
+            noise = self.generator.draw(
+                *((_ROWS_AT_ONCE, steps) if self.hparams.mode == "direct" else (_ROWS_AT_ONCE,)), random
+            )
+            number = rows.stop - rows.start
+            noise = {name: value[:number].to(self.device) for name, value in noise.items()}
+            chance = torch.rand(_ROWS_AT_ONCE, steps, self.layout.num_features, generator=random)[:number]
+            given = {
+                "labels": None if classes is None else classes[:number].to(self.device),
+                "attributes": None if attributes is None else attributes[rows].to(self.device),
+                "conditions": None if conditions is None else conditions[:steps].expand(number, -1, -1).to(self.device),
+            }
+            fixed = self.hparams.mode == "direct" or length is not None
+            lengths = ends[:number].to(self.device) if fixed else None
+            pieces.append(self._sample(noise, lengths, steps, chance.to(self.device), **given))
+        self.train(was_training)
+        whole = [None if parts[0] is None else torch.cat(parts).cpu() for parts in zip(*pieces, strict=True)]
+        sample = Sample(*whole)
+        if bool((sample.lengths == sample.values.shape[1]).all()):
+            sample = sample._replace(lengths=None)
+        return sample
+
+    def _sample(
+        self,
+        noise: dict[str, Tensor],
+        lengths: Tensor | None,
+        steps: int,
+        chance: Tensor,
+        *,
+        labels: Tensor | None,
+        attributes: Tensor | None,
+        conditions: Tensor | None,
+    ) -> Sample:
+        """Sequences of the averaged generator; in ``latent`` it decides about lengths that are not given."""
+        given = {"labels": labels, "conditions": conditions}
+        if self.hparams.mode == "direct":
+            return self.average.module(noise, lengths=lengths, attributes=attributes, **given)
+        size = self.hparams.code_size
+        code = self.average.module(noise, labels)
+        if lengths is None:
+            lengths = self._decoded_lengths(code[:, size])
+        attributes = code[:, size + 1 :] if self.layout.num_attributes else None
+        logits = self.autoencoder.decode(code[:, :size], steps, lengths, conditions)
+        values = self.autoencoder.output(logits, chance)
+        values = values.masked_fill(~valid_steps(values, lengths).unsqueeze(-1), 0.0)
+        return Sample(values, lengths, labels, attributes, conditions)
+
+    def _beside(self, batch: SeriesBatch, random: torch.Generator) -> Sample:
+        """Generated sequences of the lengths, classes and conditions of a batch."""
+        rows, steps = batch.values.shape[:2]
+        noise = self.generator.draw(*((rows, steps) if self.hparams.mode == "direct" else (rows,)), random)
+        chance = torch.rand(rows, steps, self.layout.num_features, generator=random).to(self.device)
+        lengths = torch.full((rows,), steps, device=self.device) if batch.lengths is None else batch.lengths
+        noise = {name: value.to(self.device) for name, value in noise.items()}
+        given = {"labels": batch.labels, "attributes": None, "conditions": batch.conditions}
+        return self._sample(noise, lengths, steps, chance, **given)
+
+    def _drawn_classes(self, random: torch.Generator, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """Classes and lengths of a whole chunk, drawn as frequent as in training where they are not given."""
+        counts = self.length_counts.cpu()
+        frequency = counts.sum(1)
+        if not frequency.sum() > 0:
+            raise ValueError("this model has not been trained: it knows no lengths yet")
+        numbers = torch.multinomial(frequency, _ROWS_AT_ONCE, True, generator=random)
+        chance = torch.rand(_ROWS_AT_ONCE, 1, generator=random)
+        if labels is not None:
+            numbers[: len(labels)] = labels
+        missing = frequency[numbers] == 0
+        rows = torch.where(missing.unsqueeze(1), counts.sum(0), counts[numbers])
+        cumulative = rows.cumsum(1) / rows.sum(1, keepdim=True)
+        lengths = torch.searchsorted(cumulative, chance, right=True).squeeze(1).clamp(1, self.max_length)
+        return (numbers if self.layout.num_labels else None), lengths
+
+    def _label_numbers(self, labels: Any, num_samples: int) -> Tensor | None:
+        if labels is None:
+            return None
+        several = isinstance(labels, Sequence) and not isinstance(labels, str)
+        names = list(labels) if several else [labels] * num_samples
+        if len(names) != num_samples:
+            raise ValueError(f"there are {len(names)} labels for {num_samples} samples: give one, or one for each")
+        return torch.tensor([self.codec.label_index(name) for name in names])
+
+    def _encoded_attributes(self, attributes: Any, num_samples: int) -> Tensor | None:
+        if attributes is None:
+            return None
+        if not self.layout.num_attributes:
+            raise ValueError("attributes are given, but the data of this model had none: leave them out")
+        rows = list(attributes) if isinstance(attributes, Sequence) else [attributes] * num_samples
+        if len(rows) != num_samples:
+            raise ValueError(f"there are {len(rows)} attributes for {num_samples} samples: give one, or one for each")
+        return torch.stack([self.codec.encode_attributes(row) for row in rows])
+
+    def _length_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the training lengths."""
+        counts = self.length_counts.sum(0)
+        steps = torch.arange(len(counts), device=counts.device)
+        mean = (counts * steps).sum() / counts.sum()
+        return mean, (counts * (steps - mean).square()).sum().div(counts.sum()).sqrt()
+
+    def _coded_lengths(self, lengths: Tensor) -> Tensor:
+        """Lengths ``(B,)`` as the part of a code ``(B, 1)`` that says them; 0 where all are the same."""
+        mean, deviation = self._length_scale()
+        return ((lengths.to(mean) - mean) / deviation.clamp(min=1e-6)).unsqueeze(1)
+
+    def _decoded_lengths(self, coded: Tensor) -> Tensor:
+        mean, deviation = self._length_scale()
+        return (coded * deviation + mean).round().long().clamp(1, self.max_length)

@@ -1,0 +1,173 @@
+"""The updates of a sequence GAN in training: of its autoencoder, over codes and over sequences."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybridgen.data import SeriesBatch
+from hybridgen.models import sequence_gan_judging as judging
+from hybridgen.models.sequence_gan_output import valid_steps
+from hybridgen.models.sequence_gan_parts import Sample, Scores
+from hybridgen.models.sequence_gan_watch import Guard
+from hybridgen.objectives import adversarial
+
+
+class Updates:
+    """What a batch does to the networks; part of :class:`hybridgen.models.SequenceGAN`.
+
+    Optimisers are torch's own here, not Lightning's, which would count every step of each of them.
+    """
+
+    def _learn_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
+        if len(batch.values) < 2:
+            raise ValueError("mode 'latent' normalises codes over a batch: set batch_size of the data to at least 2")
+        loss = self.autoencoder.loss(batch.values, batch.mask, batch.lengths, batch.conditions, self._random)
+        self._update(3, self.autoencoder, loss, step)
+        return {"reconstruction": loss.detach()}
+
+    def _update_over_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
+        if self._codes is None:
+            self._cache_codes()
+        options, values, rows = self.hparams, {}, len(batch.values)
+        for number in range(step * options.latent_updates, (step + 1) * options.latent_updates):
+            chosen = torch.randint(len(self._codes), (rows,), generator=self._random).to(self.device)
+            real = self._codes[chosen]
+            labels = None if self._labels is None else self._labels[chosen]
+
+            def judge(codes: Tensor, labels: Tensor | None = labels) -> Scores:
+                return self.critic(codes, labels)
+
+            def make(labels: Tensor | None = labels) -> Tensor:
+                return self.generator(self._drawn(self.generator.draw(rows, self._random)), labels)
+
+            with torch.no_grad():
+                fake = make()
+            values |= self._update_critic((judge, judge), (real, fake), number)
+            if (number + 1) % options.critic_steps == 0:
+                made = make()
+                self.critic.requires_grad_(False)
+                values |= self._update_generator(made, judge(made), judge, real, number)
+        return values
+
+    def _update_over_sequences(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
+        options, number = self.hparams, step // self.hparams.accumulate_batches
+        real = Sample(batch.values, batch.lengths, batch.labels, batch.attributes, batch.conditions)
+        valid = valid_steps(batch.values, batch.lengths)
+        given = {"lengths": batch.lengths, "labels": batch.labels, "conditions": batch.conditions}
+
+        def make() -> Sample:
+            return self.generator(self._drawn(self.generator.draw(*batch.values.shape[:2], self._random)), **given)
+
+        def seen(values: Tensor) -> Tensor:
+            if self.augment is None:
+                return values
+            on = self._random if values.device.type == "cpu" else None
+            return self.augment(values, lengths=batch.lengths, generator=on)
+
+        def judge(sample: Sample) -> judging.Judge:
+            return lambda values: self.critic(sample._replace(values=values))
+
+        with torch.no_grad():
+            fake = make()
+        inputs = seen(real.values), seen(fake.values)
+        values = self._update_critic((judge(real), judge(fake)), inputs, step, batch.lengths, valid)
+        if (number + 1) % options.critic_steps == 0:
+            made = make()
+            self.critic.requires_grad_(False)
+            scores = judge(made)(seen(made.values))
+            values |= self._update_generator(made.values, scores, judge(real), inputs[0], step, batch, valid)
+        return values
+
+    def _update_critic(
+        self,
+        judges: tuple[judging.Judge, judging.Judge],
+        inputs: tuple[Tensor, Tensor],
+        number: int,
+        lengths: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> dict[str, Any]:
+        options = self.hparams
+        due = number % options.penalty_every == 0
+        found = judging.judge_both(
+            self.adversarial,
+            options.penalty if due else "none",
+            judges,
+            inputs,
+            lengths=lengths,
+            valid=valid,
+            generator=self._random,
+        )
+        loss = found["loss"]
+        values = {"critic_loss": loss.detach(), "critic_accuracy": found["accuracy"]}
+        if "penalty" in found:
+            loss = loss + options.penalty_weight * options.penalty_every * found["penalty"]
+            values["penalty"] = found["penalty"].detach()
+        self._update(2, self.critic, loss, number)
+        return values
+
+    def _update_generator(
+        self,
+        fake: Tensor,
+        scores: Scores,
+        judge: judging.Judge,
+        real: Tensor,
+        number: int,
+        batch: SeriesBatch | None = None,
+        valid: Tensor | None = None,
+    ) -> dict[str, Any]:
+        options = self.hparams
+        beside = None
+        if self.adversarial.pairs or options.feature_matching:
+            with torch.no_grad():
+                beside = judge(real)
+        loss = judging.generator_loss(self.adversarial, scores, beside if self.adversarial.pairs else None, valid)
+        values = {"generator_loss": loss.detach()}
+        if options.feature_matching:
+            loss = loss + options.feature_matching * adversarial.feature_matching(beside.features, scores.features)
+        if options.moment_weight and batch is not None:
+            ends = {"real_lengths": batch.lengths, "fake_lengths": batch.lengths}
+            loss = loss + options.moment_weight * adversarial.moment_loss(batch.values, fake, **ends)
+        stepped = self._update(1, self.generator, loss, number)
+        self.critic.requires_grad_(True)
+        if stepped:
+            self.average.update_parameters(self.generator)
+        return values
+
+    def _update(self, which: int, module: nn.Module, loss: Tensor, number: int) -> bool:
+        """Backward and, where all batches of an update are there, a step; whether there was one."""
+        optimizer, options = self._raw[which], self.hparams
+        # An update over codes is never of more than one batch.
+        batches = 1 if options.mode == "latent" and which != 3 else options.accumulate_batches
+        if number % batches == 0:
+            optimizer.zero_grad()
+        self.manual_backward(loss / batches)
+        if (number + 1) % batches:
+            return False
+        norm = nn.utils.clip_grad_norm_(module.parameters(), options.gradient_clip_val or float("inf"))
+        if not bool(loss.isfinite() & norm.isfinite()):
+            self.guard.roll_back(self._raw[1:], self.global_step)
+            return False
+        optimizer.step()
+        self.guard.good()
+        return True
+
+    def _drawn(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in noise.items()}
+
+    @torch.no_grad()
+    def _cache_codes(self) -> None:
+        """Codes of all training sequences, by the finished autoencoder."""
+        self.autoencoder.requires_grad_(False).eval()
+        sequences = self.trainer.datamodule.sequences("train")
+        pieces = torch.arange(len(sequences)).split(512)
+        batches = (self.transfer_batch_to_device(sequences.batch(p.numpy()), self.device, 0) for p in pieces)
+        parts = [self.autoencoder.encode_all(batches)]
+        parts.append(self._coded_lengths(torch.as_tensor(sequences.lengths)).to(parts[0]))
+        if sequences.attributes is not None:
+            parts.append(torch.as_tensor(sequences.attributes).to(parts[0]))
+        self._codes = torch.cat(parts, 1)
+        # From here on the autoencoder is what it is: going back must not change it.
+        self.guard = Guard({name: getattr(self, name) for name in ("generator", "critic", "average")})
+        labelled = sequences.labels is not None and self.layout.num_labels
+        self._labels = torch.as_tensor(sequences.labels).to(self.device) if labelled else None
