@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from hybridgen import codecs
@@ -195,6 +196,10 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         data = self.trainer.datamodule
         if data is None:
             return
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy):
+            # Every backward pass is of some networks only; without this torch takes the others for forgotten.
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         if str(self.trainer.precision).startswith("16"):
             raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
         if stage == "fit":

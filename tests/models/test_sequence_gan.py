@@ -3,6 +3,9 @@
 import csv
 import logging
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +166,31 @@ def test_gradients_are_clipped():
         train(model, sines(), 2)
     assert len(norms) == 4
     assert max(norms) <= 1.01e-3
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_keep_the_same_weights(mode, tmp_path):
+    """Each draws its own noise and sees its own rows, and gradients are shared."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys, torch\n"
+        "import torch.distributed as dist\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_sequence_gan import model_of, sines, train\n"
+        "if __name__ == '__main__':\n"
+        f"    model = model_of({mode!r})\n"
+        "    trainer = train(model, sines(), 5, devices=2, strategy='ddp', use_distributed_sampler=False)\n"
+        "    mine = torch.cat([p.detach().flatten() for p in model.parameters()])\n"
+        "    both = [torch.zeros_like(mine) for _ in range(2)]\n"
+        "    dist.all_gather(both, mine)\n"
+        "    assert torch.equal(*both) and mine.isfinite().all() and trainer.global_step == 5\n"
+        "    print('the same weights', flush=True)\n"
+    )
+    finished = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stdout.count("the same weights") == 2
 
 
 # Resuming, saving, sampling -------------------------------------------------------------------------------------
