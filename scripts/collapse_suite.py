@@ -104,15 +104,14 @@ def run_once(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     print(f"\n== {name}", file=sys.stderr)
     from hybridgen.commands.training import run
-    from hybridgen.tracking.run_folder import next_run_folder
 
     runs = options.out / "runs"
-    folder = next_run_folder(runs, name)
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
     arguments = ["--config", str(file), "--seed_everything", str(seed), "--runs", str(runs), "--name", name]
     began = time.perf_counter()
     run(["fit", *arguments, "--wandb", "off", *(quiet if options.quiet else [])])
     seconds = time.perf_counter() - began
+    folder = max((path for path in (runs / name).iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     metrics, parameters = test(folder / "checkpoints" / "last.ckpt", config)
     found = {
         "method": method,
