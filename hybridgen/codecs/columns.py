@@ -103,7 +103,7 @@ class Column:
             other = np.flatnonzero(observed & (values != self.value))
             if len(other):
                 raise CodecError(
-                    f"the column {self.name!r} is {self.value!r} throughout the training data but {values[other[0]]!r} "
+                    f"the column {self.name!r} is {self.value!r} throughout the training data but {values[other].tolist()[0]!r} "
                     "elsewhere: leave it out with columns"
                 )
         if self.has_missing:
@@ -197,7 +197,7 @@ def fit_column(
         return Column(name, "categorical", categories=tuple(categories), has_missing=has_missing)
     low, high = float(there.min()), float(there.max())
     if low == high:
-        return Column(name, "constant", value=low, has_missing=has_missing)
+        return Column(name, "constant", value=low, decimals=_count_decimals(there), has_missing=has_missing)
     if scaling == "min_max":
         offset, scale = low, high - low
     elif scaling == "standard":

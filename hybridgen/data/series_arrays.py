@@ -31,10 +31,10 @@ def read_npz(
     """Read a numpy file with an array ``values`` (or ``data``, or only one array).
 
     The array is `(S, T, C)`: S series; or `(N, C)`: one long table. NaN means missing. Windows of one long table that
-    each start a row after the one before are chained back into it: as series of their own they would lie in train and
-    test at once. Beside it may lie ``columns`` (C names), ``lengths`` `(S,)`, ``labels`` `(S,)`, ``times`` `(S, T)`,
-    ``attributes`` `(S, A)` with ``attribute_names``, and ``categories_NAME``: the texts that the numbers of a
-    categorical column stand for. So ``write_series`` writes them.
+    each start a row after the one before, with nothing else in the file, are chained back into it: as series of their
+    own they would lie in train and test at once. Beside it may lie ``columns`` (C names), ``lengths`` `(S,)`,
+    ``labels`` `(S,)`, ``times`` `(S, T)`, ``attributes`` `(S, A)` with ``attribute_names``, and ``categories_NAME``:
+    the texts that the numbers of a categorical column stand for. So ``write_series`` writes them.
 
     Raises:
         DataError: It is no such file, or its arrays do not fit together.
@@ -55,7 +55,8 @@ def read_npz(
     if np.isinf(values).any():
         place = tuple(int(i) for i in np.argwhere(np.isinf(values))[0])
         raise DataError(f"{path}: the value at {place} of {key!r} is not finite: correct it")
-    if values.ndim == 3 and _is_chain(values):
+    alone = not {"lengths", "labels", "attributes", "times"} & arrays.keys()
+    if values.ndim == 3 and alone and _is_chain(values):
         values = np.concatenate([values[:, 0], values[-1, 1:]])
     if values.ndim == 2:
         values = values[None]

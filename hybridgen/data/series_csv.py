@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hybridgen.codecs.columns import Values
-from hybridgen.data.errors import DataError
+from hybridgen.data.errors import DataError, name_the_closest
 
 #: How files write that a cell has no value, in any case.
 NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -24,6 +24,7 @@ def read_csv(
     header: bool | None = None,
     names: Sequence[str] | None = None,
     wanted: Collection[str] | None = None,
+    required: Collection[str] = (),
     text: Collection[str] = (),
     missing_values: Sequence[float | str] = (),
 ) -> dict[str, Values]:
@@ -35,6 +36,7 @@ def read_csv(
         header: Whether the first line has the columns' names. Default: it has, unless all of its cells are numbers.
         names: Of the columns of a file without header. Default: x1, x2 ...
         wanted: Names of the columns to read. Default: all.
+        required: Names of columns that must be there.
         text: Names of the columns whose cells are text.
         missing_values: What else means that a cell has no value, beside :data:`NOTHING`.
 
@@ -54,6 +56,9 @@ def read_csv(
         header = not all(_is_number_or_nothing(cell) for cell in first)
     found = [cell.strip() for cell in first] if header else list(names or (f"x{n + 1}" for n in range(len(first))))
     _check_header(path, found, len(first), delimiter)
+    for name in required:
+        if name not in found:
+            raise DataError(f"{path} has no column {name!r}: {name_the_closest(name, found)}")
     places = [place for place, name in enumerate(found) if wanted is None or name in wanted]
     numbers = {value for value in missing_values if not isinstance(value, str)}
     words = {value.strip().casefold() for value in missing_values if isinstance(value, str)} | NOTHING

@@ -135,6 +135,7 @@ def read_series(
             header=header,
             names=names,
             wanted=wanted,
+            required=[*roles.named, *roles.categorical],
             text=roles.text,
             missing_values=missing,
         )
@@ -235,10 +236,10 @@ def _check_constant(
 ) -> None:
     there = observed_cells(cells)
     for series, (start, stop) in enumerate(pairwise(starts)):
-        first = cells[start]
+        first = cells[start : start + 1].tolist()[0]
         same = cells[start:stop] == first if there[start] else ~there[start:stop]
         if not np.all(same):
-            other = cells[start:stop][~np.asarray(same, dtype=bool)][0]
+            other = cells[start:stop][~np.asarray(same, dtype=bool)].tolist()[0]
             what = "label" if is_label else "attribute"
             raise DataError(
                 f"{where}: the {what} {name!r} is {first!r} and {other!r} in the series {names[series]!r}: it must be "

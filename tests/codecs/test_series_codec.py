@@ -197,7 +197,7 @@ def test_irregular_times_go_on_by_the_median_and_say_so():
             lambda c, x: c.encode({**x, "kind": text("a", "z", "a", "a")}),
             "category 'z' of the column 'kind' was not in",
         ),
-        (lambda c, x: c.encode({**x, "zero": np.ones(4)}), r"'zero' is 0.0 throughout the training data but 1\.0|1.0"),
+        (lambda c, x: c.encode({**x, "zero": np.ones(4)}), r"'zero' is 0\.0 throughout .* but 1\.0 elsewhere"),
         (lambda c, x: c.encode({"price": x["price"]}), "there is no column 'kind'"),
         (
             lambda c, x: c.decode(torch.zeros(1, 4, 3)),
