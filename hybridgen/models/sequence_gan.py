@@ -49,7 +49,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         critic_stack: the same for the critic of ``direct``, where it differs; bidirectional unless it says otherwise.
         sequence_noise: width of the noise of a whole sequence.
         step_noise: width of the noise of each call of the cells (``direct``).
-        steps_per_call: steps that one call of the cells emits.
+        steps_per_call: steps that one call of the cells emits and, in ``latent``, reads.
         code_size: width of a sequence's code (``latent``).
         code_noise: standard deviation of noise on codes while the autoencoder learns; codes have 1.
         autoencoder_steps: batches that the autoencoder learns from before the GAN starts (``latent``).
@@ -97,7 +97,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         step_noise: int = 8,
         steps_per_call: int = 1,
         code_size: int = 24,
-        code_noise: float = 0.05,
+        code_noise: float = 0.01,
         autoencoder_steps: int = 3000,
         latent_updates: int = 8,
         hidden_size: int = 128,

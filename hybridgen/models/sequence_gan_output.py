@@ -152,6 +152,30 @@ def pool(outputs: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.cat([mean, outputs.masked_fill(~valid, -torch.inf).amax(1)], -1)
 
 
+def ends(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Of a bidirectional stack's outputs ``(B, T, 2H)``, where each direction has read everything: ``(B, 2H)``."""
+    forwards, backwards = outputs.chunk(2, -1)
+    if lengths is None:
+        return torch.cat([forwards[:, -1], backwards[:, 0]], -1)
+    rows = torch.arange(len(outputs), device=outputs.device)
+    return torch.cat([forwards[rows, (lengths - 1).clamp(min=0)], backwards[:, 0]], -1)
+
+
+def folded(sequence: Tensor, lengths: Tensor | None, every: int) -> tuple[Tensor, Tensor | None]:
+    """Every so many steps side by side: ``(B, T, F)`` to ``(B, ceil(T / every), every * F)``, and the new lengths."""
+    calls = -(-sequence.shape[1] // every)
+    valid = valid_steps(sequence, lengths)
+    if valid is not None:
+        sequence = sequence.masked_fill(~valid.unsqueeze(-1), 0.0)
+    padded = nn.functional.pad(sequence, (0, 0, 0, calls * every - sequence.shape[1]))
+    return padded.reshape(len(sequence), calls, -1), calls_of(lengths, every)
+
+
+def calls_of(lengths: Tensor | None, every: int) -> Tensor | None:
+    """How many calls of so many steps each row takes."""
+    return None if lengths is None else (lengths + every - 1).div(every, rounding_mode="floor")
+
+
 def joined(*parts: Tensor | None) -> Tensor:
     """What there is of the parts, side by side."""
     return torch.cat([part for part in parts if part is not None], -1)

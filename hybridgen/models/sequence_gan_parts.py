@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from hybridgen.codecs import FeatureGroup
 from hybridgen.models.building import build_stack
-from hybridgen.models.sequence_gan_output import FeatureOutput, joined, over_time, perceptron, pool, valid_steps
+from hybridgen.models.sequence_gan_output import (
+    FeatureOutput,
+    calls_of,
+    ends,
+    folded,
+    joined,
+    over_time,
+    perceptron,
+    pool,
+    valid_steps,
+)
 from hybridgen.objectives import adversarial
 
 
@@ -157,13 +167,9 @@ class RecurrentGenerator(nn.Module):
             attributes = self.attribute_output(logits, noise["attribute_chance"])
         calls, steps = noise["steps"].shape[1], noise["chance"].shape[1]
         k = self.steps_per_call
-        folded = None
-        if conditions is not None:
-            padded = nn.functional.pad(conditions, (0, 0, 0, calls * k - steps))
-            folded = padded.reshape(len(padded), calls, -1)
+        given = None if conditions is None else folded(conditions, lengths, k)[0]
         context = over_time(joined(noise["sequence"], classes, attributes), calls)
-        ends = None if lengths is None else (lengths + k - 1).div(k, rounding_mode="floor")
-        outputs, _ = self.stack(joined(context, noise["steps"], folded), lengths=ends)
+        outputs, _ = self.stack(joined(context, noise["steps"], given), lengths=calls_of(lengths, k))
         logits = self.head(outputs).reshape(len(outputs), calls * k, -1)[:, :steps]
         values = self.output(logits, noise["chance"])
         valid = valid_steps(values, lengths)
@@ -223,25 +229,32 @@ class SequenceAutoencoder(nn.Module):
 
     Codes are normalised over the batch and carry some noise in training, so that what lies between the codes of the
     data decodes to something like the data too. As RTSGAN (Pei et al. 2021, "Towards generating real-world time series
-    data"), with the code read by every step of the decoder.
+    data"), with the code read by every step of the decoder. What varies most in the data (a level, say) would fill all
+    of the code and leave the rest below the noise: so dimensions that correlate cost something.
 
     Args:
         layout: of the data.
         stack: arguments of :class:`hybridgen.cells.Stack` for encoder (always bidirectional) and decoder.
         code_size: D.
         code_noise: standard deviation of the noise on codes.
-        steps_per_call: steps that one call of the decoder's cells emits.
+        steps_per_call: steps that one call of the cells reads and emits. Cells remember a few broad steps far better
+            than many narrow ones: what is noise from step to step only survives so.
     """
+
+    #: Weight of the squared correlations between dimensions of the code.
+    decorrelation = 0.1
 
     def __init__(
         self, layout: Layout, stack: dict[str, Any], *, code_size: int, code_noise: float, steps_per_call: int
     ) -> None:
         super().__init__()
         self.code_noise, self.steps_per_call = code_noise, steps_per_call
-        inputs = layout.num_features + layout.num_conditions
+        inputs = steps_per_call * (layout.num_features + layout.num_conditions)
         self.encoder = build_stack({**stack, "bidirectional": True}, inputs)
-        self.to_code = nn.Linear(2 * self.encoder.output_size, code_size)
+        self.to_code = nn.Linear(3 * self.encoder.output_size, code_size)
         self.normalise = nn.BatchNorm1d(code_size, affine=False)
+        self.register_buffer("white", torch.eye(code_size))
+        self.register_buffer("unwhite", torch.eye(code_size))
         given = layout.num_conditions * steps_per_call
         self.decoder = build_stack({**stack, "bidirectional": False}, code_size + given)
         self.head = nn.Linear(self.decoder.output_size + code_size, steps_per_call * layout.num_features)
@@ -252,44 +265,60 @@ class SequenceAutoencoder(nn.Module):
         return self.normalise(self._unnormalised(values, lengths, conditions))
 
     def _unnormalised(self, values: Tensor, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
-        outputs, _ = self.encoder(joined(values, conditions), lengths=lengths)
-        return self.to_code(pool(outputs, lengths))
+        inputs, calls = folded(joined(values, conditions), lengths, self.steps_per_call)
+        outputs, _ = self.encoder(inputs, lengths=calls)
+        return self.to_code(joined(pool(outputs, calls), ends(outputs, calls)))
 
     @torch.no_grad()
     def encode_all(self, batches: Iterable[Any]) -> Tensor:
-        """Codes of all training sequences, given as batches of the data, after which training of this is over.
+        """White codes ``(N, D)`` of all training sequences, given as batches, after which training of this is over.
 
-        Mean and variance of codes are from here on those of these sequences, not those of the last batches.
+        Mean and variance of codes are from here on those of these sequences, not those of the last batches. Codes are
+        turned to their principal axes, each divided by its deviation (but for the noise the decoder is used to): a
+        critic sees what varies little as well as what varies much. :meth:`from_white` turns them back.
         """
         raw = torch.cat([self._unnormalised(b.values, b.lengths, b.conditions) for b in batches])
         self.normalise.running_mean.copy_(raw.mean(0))
         self.normalise.running_var.copy_(raw.var(0, correction=0))
-        return self.normalise.eval()(raw)
+        codes = self.normalise.eval()(raw)
+        variances, axes = torch.linalg.eigh(torch.cov(codes.T).reshape(codes.shape[1], -1).double())
+        deviations = (variances.clamp(min=0) + max(self.code_noise, 1e-3) ** 2).sqrt()
+        self.white.copy_(axes / deviations)
+        self.unwhite.copy_((axes * deviations).T)
+        return codes @ self.white
+
+    def from_white(self, white: Tensor) -> Tensor:
+        """Codes for :meth:`decode` of white ones."""
+        return white @ self.unwhite
 
     def decode(self, code: Tensor, steps: int, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
         """Numbers ``(B, T, F)`` for the output, of codes; any number of steps."""
         k = self.steps_per_call
         calls = -(-steps // k)
-        folded = None
-        if conditions is not None:
-            folded = nn.functional.pad(conditions, (0, 0, 0, calls * k - steps)).reshape(len(code), calls, -1)
-        ends = None if lengths is None else (lengths + k - 1).div(k, rounding_mode="floor")
+        given = None if conditions is None else folded(conditions, lengths, k)[0]
         repeated = over_time(code, calls)
-        outputs, _ = self.decoder(joined(repeated, folded), lengths=ends)
+        outputs, _ = self.decoder(joined(repeated, given), lengths=calls_of(lengths, k))
         return self.head(joined(outputs, repeated)).reshape(len(code), calls * k, -1)[:, :steps]
 
     def loss(self, values: Tensor, mask: Tensor | None, lengths: Tensor | None, conditions: Tensor | None,
              generator: torch.Generator | None) -> Tensor:  # fmt: skip
         """Reconstruction loss of a batch, a scalar; with noise on the codes where there is a generator."""
-        code = self.encode(values, lengths, conditions)
+        clean = code = self.encode(values, lengths, conditions)
         if generator is not None and self.code_noise:
             noise = torch.randn(code.shape, generator=generator).to(code)
             code = code + self.code_noise * noise
+        spread = 0.0 if generator is None else self.decorrelation * _correlation(clean)
         valid = valid_steps(values, lengths)
         if valid is not None:
             shown = valid.unsqueeze(-1).expand_as(values)
             mask = shown if mask is None else mask & shown
-        return self.output.loss(self.decode(code, values.shape[1], lengths, conditions), values, mask)
+        return self.output.loss(self.decode(code, values.shape[1], lengths, conditions), values, mask) + spread
+
+
+def _correlation(code: Tensor) -> Tensor:
+    """Sum of the squared correlations between the dimensions of normalised codes ``(B, D)``, for each dimension."""
+    correlations = code.T @ code / len(code)
+    return (correlations.square().sum() - correlations.diagonal().square().sum()) / code.shape[1]
 
 
 class CodeGenerator(nn.Module):

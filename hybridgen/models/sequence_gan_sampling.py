@@ -147,7 +147,7 @@ class Sampling:
         if lengths is None:
             lengths = self._decoded_lengths(code[:, size])
         attributes = code[:, size + 1 :] if self.layout.num_attributes else None
-        logits = self.autoencoder.decode(code[:, :size], steps, lengths, conditions)
+        logits = self.autoencoder.decode(self.autoencoder.from_white(code[:, :size]), steps, lengths, conditions)
         values = self.autoencoder.output(logits, chance)
         values = values.masked_fill(~valid_steps(values, lengths).unsqueeze(-1), 0.0)
         return Sample(values, lengths, labels, attributes, conditions)

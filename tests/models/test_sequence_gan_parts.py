@@ -175,3 +175,16 @@ def test_rate_factor():
     assert math.isclose(rate_factor("cosine", 1000, 1000, 0.1, 5), 0.1)
     assert rate_factor("constant", 900, 1000, 0.1, 5) == 1
     assert rate_factor("cosine", 900, math.inf, 0.1, 5) == 1
+
+
+def test_codes_of_all_sequences_are_white_and_turn_back():
+    torch.manual_seed(0)
+    autoencoder = SequenceAutoencoder(
+        LAYOUT, {"cell": "gru", "hidden_size": 8}, code_size=3, code_noise=0.001, steps_per_call=2
+    )
+    batches = [Sample(torch.rand(100, 5, 9), None, None, None, torch.rand(100, 5, 1)) for _ in range(3)]
+    white = autoencoder.encode_all(batches)
+    torch.testing.assert_close(white.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(3), atol=0.01, rtol=0)
+    codes = torch.cat([autoencoder.encode(b.values, None, b.conditions) for b in batches])
+    torch.testing.assert_close(autoencoder.from_white(white), codes, atol=1e-4, rtol=1e-4)
