@@ -102,9 +102,10 @@ class Column:
         else:
             other = np.flatnonzero(observed & (values != self.value))
             if len(other):
+                found = values[other].tolist()[0]
                 raise CodecError(
-                    f"the column {self.name!r} is {self.value!r} throughout the training data but {values[other].tolist()[0]!r} "
-                    "elsewhere: leave it out with columns"
+                    f"the column {self.name!r} is {self.value!r} throughout the training data but {found!r} elsewhere: "
+                    "leave it out with columns"
                 )
         if self.has_missing:
             features[:, -1] = observed
