@@ -12,8 +12,8 @@ from torch import Tensor
 
 Cause = Literal["none", "posterior is the prior", "posterior is constant", "decoder ignores the latent"]
 
-#: Below this many nats per sentence a latent says nothing that anybody would notice.
-NEGLIGIBLE_NATS = 0.1
+#: Below this many nats per sentence a latent says nothing that anybody would notice: a sentence costs a hundred.
+NEGLIGIBLE_NATS = 0.5
 
 _ADVICE = {
     "posterior is the prior": (

@@ -132,8 +132,11 @@ HEALTHY = {"kl": 6.0, "mutual_information": 4.0, "active_units": 12, "latent_siz
         ({"mutual_information": 0.0, "active_units": 0, "shuffle_change": 0.01}, "posterior is constant",
          "same for every sentence"),
         ({"shuffle_change": 0.02}, "decoder ignores the latent", "word dropout"),
-        ({"shuffle_change": 0.5, "shuffle_standard_error": 0.4}, "decoder ignores the latent", "every input"),
-        ({"shuffle_change": 0.5, "shuffle_standard_error": 0.1}, "none", "is used"),
+        # Significant, and nothing all the same.
+        ({"kl": 0.11, "mutual_information": 0.09, "shuffle_change": 0.29, "shuffle_standard_error": 0.06},
+         "posterior is the prior", "free bits"),
+        ({"shuffle_change": 0.7, "shuffle_standard_error": 0.4}, "decoder ignores the latent", "every input"),
+        ({"shuffle_change": 0.7, "shuffle_standard_error": 0.1}, "none", "is used"),
     ],
 )  # fmt: skip
 def test_verdict(figures, cause, advice):
