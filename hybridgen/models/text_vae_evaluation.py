@@ -48,7 +48,7 @@ class CollapseReport(NamedTuple):
 class SentenceEvaluation:
     """One pass over sentences.
 
-    Latents come from a generator of its own with a fixed seed, so that figures depend on the weights alone and the
+    Latents come from generators of its own with a fixed seed, so that figures depend on the weights alone and the
     random numbers of training are left as they are.
 
     Args:
@@ -61,6 +61,7 @@ class SentenceEvaluation:
     def __init__(self, model: "TextVAE", *, num_batches: int, decoded: int, k: int | None = None) -> None:
         self.model, self.num_batches, self.decoded, self.k = model, num_batches, decoded, k
         self.generator = torch.Generator().manual_seed(0)
+        self.importance_generator = torch.Generator().manual_seed(1)
         self.totals = evaluation.ElboTotals()
         self.importance = evaluation.SentenceTotals()
         self._rows: list[tuple[Tensor, ...]] = []  # of each batch: KL, latent, parameters of the posterior
@@ -175,7 +176,7 @@ class SentenceEvaluation:
         prior = model.prior.mixture() if hasattr(model.prior, "mixture") else model.prior
         each = min(self.k, max(1, TOKENS_AT_A_TIME // batch.inputs.numel()))
         for first in range(0, self.k, each):
-            z = posterior.sample(min(each, self.k - first), generator=self.generator)  # (k, B, D)
+            z = posterior.sample(min(each, self.k - first), generator=self.importance_generator)  # (k, B, D)
             k = len(z)
             nats = model.sentence_nats(
                 embedded.repeat(k, 1, 1),
