@@ -10,7 +10,12 @@ from hybridgen.commands.training import run
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "experiments").glob("**/*.yaml"))
 #: Data sets that must be brought by `hybridgen data`; the others come with the toolkit.
-NEEDED = {"ptb": "ptb/train.txt", "tinyshakespeare": "tinyshakespeare/input.txt"}
+NEEDED = {
+    "ptb": "ptb/train.txt",
+    "tinyshakespeare": "tinyshakespeare/input.txt",
+    "jsb": "polymusic/JSB_Chorales.mat",
+    "nottingham": "polymusic/Nottingham.mat",
+}
 
 
 def test_there_are_configurations():

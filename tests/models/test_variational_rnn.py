@@ -178,7 +178,7 @@ def test_it_trains_saves_loads_and_generates(name, tmp_path):
     found = {k: v for k, v in fit.test(model, datamodule=data, verbose=False)[0].items()}
     for estimator in ("nats",) if cls is SequenceModel else ("elbo", "iwae", model.judged_by):
         if estimator == model.judged_by:
-            assert float(fit.callback_metrics[f"test/{estimator}_per_frame"]) < 40  # 88 coins give 61
+            assert float(fit.callback_metrics[f"test/{estimator}_per_frame"]) < 50  # 88 coins give 61
         for convention in ("per_frame", "per_frame_skip_first", "per_sequence", "per_frame_mean_of_sequences"):
             assert found[f"test/{estimator}_{convention}"] > 0
             assert found[f"test/{estimator}_{convention}_standard_error"] > 0
