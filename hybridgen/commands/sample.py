@@ -1,4 +1,4 @@
-"""`hybridgen sample`: new text from a checkpoint."""
+"""`hybridgen sample`: new text, series, sounds or music from a checkpoint."""
 
 import json
 import sys
@@ -8,33 +8,37 @@ from typing import Any
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.latent import prior_rows
 from hybridgen.commands.options import Parser
+from hybridgen.commands.sequences import add_sequence_options, refuse_for_text, write_sequences
 
 
 def run(arguments: list[str]) -> int:
-    """Write samples to the terminal as they grow, or to a JSONL file."""
-    parser = Parser(prog="hybridgen sample", description="New text from a checkpoint.")
+    """Write text to the terminal as it grows or to a JSONL file; series, sounds and music to files of their own."""
+    parser = Parser(prog="hybridgen sample", description="New text, series, sounds or music from a checkpoint.")
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("--prompt", help="text to continue; - reads it from standard input")
     parser.add_argument("--prompt_file", metavar="FILE", help="file with the text to continue")
     parser.add_argument("--num_samples", type=int, default=1, help="number of samples")
-    parser.add_argument("--out", metavar="FILE", help="write JSON lines here instead of printing")
+    parser.add_argument("--out", metavar="PATH", help="text: JSON lines; else csv, npz, mid, png... or a folder")
     add_decoding(parser)
+    add_sequence_options(parser)
     options = parser.parse_args(arguments)
     if options.num_samples < 1:
         raise ValueError(f"num_samples is {options.num_samples}: give at least 1")
     decoding = decoding_from(options)
     prompt = _prompt(options.prompt, options.prompt_file)
-    if options.out is not None and not Path(options.out).parent.is_dir():
+    if options.out is not None and not Path(options.out).resolve().parent.is_dir():
         raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
 
     from hybridgen.loading import load
 
     model = load(options.ckpt)
+    if not hasattr(model, "sample_prior") and not hasattr(model, "generate_stream"):
+        write_sequences(model, options)
+        return 0
+    refuse_for_text(options, type(model).__name__)
     if hasattr(model, "sample_prior"):
         _write(options.out, prior_rows(model, options.num_samples, decoding, prompt))
         return 0
-    if not hasattr(model, "generate_stream"):
-        raise ValueError(f"{options.ckpt} holds a {type(model).__name__}, which does not continue text")
     if options.num_beams > 1:
         texts = model.search(prompt, decoding)[: options.num_samples]
         _write(options.out, [{"sample": i, "prompt": prompt, **row} for i, row in enumerate(texts)])
