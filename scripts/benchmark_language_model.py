@@ -191,7 +191,8 @@ def measure(sizes: dict[str, int], text: Text, rounds: int, optimizer: str) -> l
         peak = max(peaks)
         for name, learner in learners.items():
             middle = statistics.median(seconds[name])
-            rate = LANES * STEPS * flops_per_token(name, learner, text, width)
+            flops = flops_per_token(name, learner, text, width)
+            rate = LANES * STEPS * flops
             row = {
                 "size": size,
                 "model": name,
@@ -200,6 +201,7 @@ def measure(sizes: dict[str, int], text: Text, rounds: int, optimizer: str) -> l
                     statistics.median(a / b for a, b in zip(seconds["plain"], seconds[name], strict=True)), 3
                 ),
                 "goal_ratio": GOAL_RATIO if name == "adaptive" else None,
+                "flops_per_token": round(flops),
                 "gflops_per_second": round(rate / middle / 1e9, 1),
                 "peak_gflops_per_second": round(peak / 1e9, 1),
                 "of_peak": round(rate / middle / peak, 3),
