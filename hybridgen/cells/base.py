@@ -79,7 +79,7 @@ class Cell(nn.Module):
 
     # What an author writes -----------------------------------------------------------------------------------
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`, which is the default."""
         initialise_(self, scheme)
 

@@ -5,6 +5,7 @@ A cell offers it by a method ``fused_weights() -> (mode, weights) | None``: the 
 leave torch's mathematics.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from hybridgen.cells.mathematics import defines_mathematics
-from hybridgen.cells.precision import autocasts, plain_operations_only
+from hybridgen.cells.precision import autocasts, plain_operations_only, without_autocast
+from hybridgen.cells.state import select_last, where
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -57,10 +59,23 @@ def refusal(call: "Call") -> str | None:
     return None
 
 
+def _computes_in_autocast_type() -> bool:
+    """Whether oneDNN computes in the CPU's autocast type here: without AVX-512, in neither half precision."""
+    dtype = torch.get_autocast_dtype("cpu")
+    if dtype is torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype is not torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
 def run(call: "Call") -> tuple[Tensor, Any, Any]:
     """Walk a call; the contract of :func:`through_time.walk`'s ways."""
     cell = call.cell
     mode, weights = cell.fused_weights()
+    on_cpu = call.inputs.device.type == "cpu"
+    if on_cpu and mode == "lstm" and autocasts("cpu") and not _computes_in_autocast_type():
+        # oneDNN's LSTM, which would raise: on such a processor it stays in the type of its weights.
+        with without_autocast(call.inputs):
+            return run(replace(call, inputs=call.inputs.to(weights[0].dtype)))
     function = getattr(torch, mode)
     hidden = tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
     initial = hidden if mode == "lstm" else hidden[0]
@@ -84,8 +99,7 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
     # Under autocast the kernel's state is bfloat16; what is carried on stays in the type it came in.
     state = cell.State(*(h.squeeze(0).to(s.dtype) for h, s in zip(last, call.state, strict=True)))
     if call.lengths is not None:
-        empty = (call.lengths == 0).unsqueeze(-1)
-        state = cell.State(*(torch.where(empty, s, n) for n, s in zip(state, call.state, strict=True)))
+        state = where(call.lengths == 0, call.state, state)
     return outputs, state, cell.State(outputs) if call.return_states else None
 
 
@@ -100,8 +114,7 @@ def _frozen_past_the_end(call: "Call", weights: list[Tensor], options: tuple) ->
     inputs, weights = torch.cat([call.inputs, padding], -1), [torch.cat([weight_ih, shut], 1), *rest]
     initial = tuple(s.unsqueeze(0).contiguous() for s in call.state)
     outputs, _, c = torch.lstm(inputs, initial, weights, *options, True)
-    rows, ends = torch.arange(outputs.shape[0], device=outputs.device), (call.lengths - 1).clamp(min=0)
-    h = torch.where((call.lengths == 0).unsqueeze(-1), call.state.h.to(outputs.dtype), outputs[rows, ends])
+    h = select_last(call.cell.State(outputs, outputs), call.lengths, call.state).h
     return outputs, call.cell.State(h.to(call.state.h.dtype), c.squeeze(0).to(call.state.c.dtype)), None
 
 

@@ -39,7 +39,7 @@ class IndRNN(Cell):
         self.bias = nn.Parameter(torch.empty(hidden_size)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; each unit's own past starts at a weight in (0, 1), a memory span of its own."""
         initialise_(self, scheme)
         with torch.no_grad():

@@ -12,24 +12,30 @@ if TYPE_CHECKING:
 SCHEMES = ("orthogonal", "uniform")
 
 
-def initialise_(cell: "Cell", scheme: str) -> None:
+def initialise_(cell: "Cell", scheme: str | float) -> None:
     """Draw the parameters of a cell anew.
 
     Args:
         cell: its matrices are blocks of ``hidden_size`` rows, one per gate, one below the other.
         scheme: ``"orthogonal"``: each gate's recurrent block orthogonal (Saxe et al. 2014, arXiv:1312.6120), its
             input block uniform by Glorot & Bengio 2010, biases zero; ``"uniform"``: everything uniform in
-            +-1/sqrt(hidden_size), the distribution of ``torch.nn.LSTM`` (which has two biases, and no forget bias).
+            +-1/sqrt(hidden_size), the distribution of ``torch.nn.LSTM`` (which has two biases, and no forget bias);
+            a number: everything uniform in plus or minus it, as Zaremba et al. 2014, arXiv:1409.2329, do. Cells with a
+            forget bias set it afterwards, whatever the scheme.
 
     Raises:
-        ValueError: if the scheme is unknown.
+        ValueError: if the scheme is unknown, or the number not above 0.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"initialisation is {scheme!r}: choose one of {', '.join(SCHEMES)}")
-    bound = 1 / math.sqrt(cell.hidden_size)
+    bound = scheme
+    if isinstance(scheme, str | bool):
+        if scheme not in SCHEMES:
+            raise ValueError(f"initialisation is {scheme!r}: choose one of {', '.join(SCHEMES)}, or give a number")
+        bound = 1 / math.sqrt(cell.hidden_size)
+    elif not scheme > 0:
+        raise ValueError(f"initialisation is {scheme}: give a number above 0, the range of the weights")
     with torch.no_grad():
         for name, parameter in cell.named_parameters(recurse=False):
-            if scheme == "uniform":
+            if scheme != "orthogonal":
                 parameter.uniform_(-bound, bound)
             elif parameter.dim() < 2:
                 parameter.zero_()

@@ -38,7 +38,7 @@ class LayerNormGRU(Cell):
         self.bias = nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; gains start at one."""
         initialise_(self, scheme)
         nn.init.ones_(self.gain_ih)

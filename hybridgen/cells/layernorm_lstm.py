@@ -50,7 +50,7 @@ class LayerNormLSTM(Cell):
         self.bias_c = nn.Parameter(torch.empty(hidden_size)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; gains start at one."""
         initialise_(self, scheme)
         for gain in (self.gain_ih, self.gain_hh, self.gain_c):

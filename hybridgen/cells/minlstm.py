@@ -39,7 +39,7 @@ class MinLSTM(Cell):
         self.bias = nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
         initialise_(self, scheme)
         set_forget_bias_(self, 0)

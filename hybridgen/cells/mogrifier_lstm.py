@@ -62,7 +62,7 @@ class MogrifierLSTM(Cell):
             self.mogrifiers.append(nn.ParameterList(nn.Parameter(torch.empty(*shape)) for shape in shapes))
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; gating matrices are uniform by Glorot & Bengio 2010."""
         initialise_(self, scheme)
         set_forget_bias_(self, 1)

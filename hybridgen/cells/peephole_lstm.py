@@ -51,7 +51,7 @@ class PeepholeLSTM(Cell):
         self.bias = nn.Parameter(torch.empty(4 * hidden_size)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; peepholes start at zero, as an LSTM without them (scheme "orthogonal")."""
         initialise_(self, scheme)
         set_forget_bias_(self, 1)

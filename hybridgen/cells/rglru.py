@@ -60,7 +60,7 @@ class RGLRU(Cell):
         self.decay = nn.Parameter(torch.empty(hidden_size))
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; decays as in the paper, uniform between ``fastest`` and ``slowest``."""
         initialise_(self, scheme)
         with torch.no_grad():

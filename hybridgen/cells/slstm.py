@@ -64,7 +64,7 @@ class SLSTM(Cell):
         self.bias = nn.Parameter(torch.empty(4 * hidden_size))
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; forget biases run from 3 to 6, memory spans from short to long."""
         initialise_(self, scheme)
         with torch.no_grad():

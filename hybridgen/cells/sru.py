@@ -54,7 +54,7 @@ class SRU(Cell):
         self.bias = nn.Parameter(torch.empty(2 * hidden_size))  # of the gates; v and the highway have none
         self.reset_parameters()
 
-    def reset_parameters(self, scheme: str = "orthogonal") -> None:
+    def reset_parameters(self, scheme: str | float = "orthogonal") -> None:
         """Draw the weights anew; see :func:`~hybridgen.cells.initialise.initialise_`."""
         initialise_(self, scheme)
         set_forget_bias_(self, 0)

@@ -46,7 +46,8 @@ class Stack(nn.Module):
         zoneout_cell: the same for the cell state of an LSTM-like cell.
         weight_drop: dropout of the recurrent weights, one mask per sequence.
         learn_initial_state: train the state before the first element.
-        initialisation: ``"orthogonal"`` or ``"uniform"``, see :mod:`hybridgen.cells.initialise`.
+        initialisation: ``"orthogonal"``, ``"uniform"``, or the range of a uniform draw as a number; see
+            :mod:`hybridgen.cells.initialise`.
         cell_options: options of the cell itself.
 
     Raises:
@@ -72,7 +73,7 @@ class Stack(nn.Module):
         zoneout_cell: float = 0.0,
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
-        initialisation: str = "orthogonal",
+        initialisation: str | float = "orthogonal",
         cell_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -40,6 +40,23 @@ def where(mask: Tensor, state: S, other: S) -> S:
     return type(state)(*(torch.where(column, a, b) for a, b in zip(state, other, strict=True)))
 
 
+def select_last(states: S, lengths: Tensor | None, initial: S) -> S:
+    """The state at each row's end.
+
+    Args:
+        states: all states, components ``(B, T, width)``.
+        lengths: ``(B,)`` whole numbers in 0..T; None where all rows have T elements, at least one.
+        initial: ``(B, width)``, the state of rows that are empty.
+
+    Returns:
+        Components ``(B, width)``.
+    """
+    if lengths is None:
+        return apply(lambda component: component[:, -1], states)
+    rows, ends = torch.arange(lengths.shape[0], device=lengths.device), (lengths - 1).clamp(min=0)
+    return where(lengths == 0, initial, apply(lambda component: component[rows, ends], states))
+
+
 def to_dict(state: tuple) -> dict[str, Tensor]:
     """The components by name: plain enough for a checkpoint that is read with ``weights_only=True``."""
     return {name: component.detach().clone() for name, component in state._asdict().items()}

@@ -36,6 +36,7 @@ from hybridgen.cells import fused, handwritten, matmul, recurrence
 from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.noise import Noise
 from hybridgen.cells.precision import in_state_type, plain_operations_only, without_autocast
+from hybridgen.cells.state import select_last
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -153,16 +154,6 @@ def _advance(cell: "Cell", projected: Any, state: Any, noise: Noise) -> tuple[Te
         read = state[0] if noise.read is None else state[0] * noise.read
         new = _blend(cell.advance(projected, state, read), state, noise)
         return cell.emit(projected, new), new
-
-
-def select_last(states: Any, lengths: Tensor | None, initial: Any) -> Any:
-    """The state at each row's end, from all states ``(B, T, width)``; the initial one for empty rows."""
-    if lengths is None:
-        return type(states)(*(s[:, -1] for s in states))
-    rows = torch.arange(lengths.shape[0], device=lengths.device)
-    ends = (lengths - 1).clamp(min=0)
-    empty = (lengths == 0).unsqueeze(-1)
-    return type(states)(*(torch.where(empty, i, s[rows, ends]) for s, i in zip(states, initial, strict=True)))
 
 
 def _blend(new: Any, old: Any, noise: Noise) -> Any:
