@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from hybridgen.closest import did_you_mean
 
 
 class CodecError(ValueError):
@@ -15,17 +16,14 @@ class CodecError(ValueError):
 
 
 def name_the_closest(name: object, valid: Iterable[str]) -> str:
-    """Phrase the choice a person has: ``"use 'words'"`` for a near miss, otherwise every valid name.
+    """Phrase the choice a person has: ``"did you mean 'words'?"`` for a near miss, otherwise every valid name.
 
     Args:
         name: What was given, of any type.
         valid: The names that would have been right.
 
     Returns:
-        A clause without a full stop, to stand after a colon.
+        A clause to stand after a colon.
     """
     valid = list(valid)
-    near = difflib.get_close_matches(name, valid, n=1) if isinstance(name, str) else []
-    if near:
-        return f"use {near[0]!r}"
-    return "use one of " + ", ".join(map(repr, valid)) if valid else "leave it out"
+    return did_you_mean(name, valid, "use one of " + ", ".join(map(repr, valid)) if valid else "leave it out")

@@ -1,6 +1,6 @@
 """Decoding: how sequences are drawn from, or searched under, a model that predicts one token at a time.
 
-The model is a function `step(tokens (B,), state) -> (logits (B, V), state)`; this room knows no model.
+The model is a function ``step(tokens (B,), state) -> (logits (B, V), state)``; this room knows no model.
 """
 
 from hybridgen.generation.beam import Beams, beam_search

@@ -1,8 +1,8 @@
 """Batched beam search with Hugging Face's length penalty and early stopping.
 
-At every step each of the K beams of a row is extended by every token and the best `(1 + E) K` extensions
+At every step each of the K beams of a row is extended by every token and the best ``(1 + E) K`` extensions
 are looked at, E the number of end tokens. Those among the best K which end (by an end token or at
-`max_new_tokens`) compete for the K finished places with
+``max_new_tokens``) compete for the K finished places with
 
     score = sum of log-probabilities / length ** length_penalty,    length in new tokens with the end token;
 
@@ -10,7 +10,7 @@ the best K which do not end are the next beams. A row is done when its K places 
 
     early_stopping=True:     at once;
     early_stopping=False:    when the best beam would, at its present length, not beat the worst place;
-    early_stopping="never":  when it could not at any length up to `max_new_tokens`: nothing that the beams
+    early_stopping="never":  when it could not at any length up to ``max_new_tokens``: nothing that the beams
                              could still find is missed.
 
 References: Wu et al. 2016, "Google's neural machine translation system", section 7, for the length penalty
@@ -37,11 +37,11 @@ class Beams(NamedTuple):
     -inf and reason None.
 
     Attributes:
-        tokens: `(B, K, T)` int64 new tokens, without the prompt, with the end token, padded with
-            `pad_token_id`.
-        lengths: `(B, K)` int64.
-        scores: `(B, K)` log-probability after penalties and bans, divided by length ** length_penalty.
-        log_probs: `(B, K, T)` nats of each token under the model itself; 0 in padding.
+        tokens: ``(B, K, T)`` int64 new tokens, without the prompt, with the end token, padded with
+            ``pad_token_id``.
+        lengths: ``(B, K)`` int64.
+        scores: ``(B, K)`` log-probability after penalties and bans, divided by length ** length_penalty.
+        log_probs: ``(B, K, T)`` nats of each token under the model itself; 0 in padding.
         finish_reasons: B lists of K entries: "eos", "length" or None.
     """
 
@@ -53,7 +53,7 @@ class Beams(NamedTuple):
 
 
 class _Hypotheses(NamedTuple):
-    """Sequences in K places per row, each field `(B, K)` or `(B, K, T)`; an empty place scores -inf."""
+    """Sequences in K places per row, each field ``(B, K)`` or ``(B, K, T)``; an empty place scores -inf."""
 
     scores: Tensor
     tokens: Tensor
@@ -62,7 +62,7 @@ class _Hypotheses(NamedTuple):
     by_end_token: Tensor
 
     def take(self, places: Tensor) -> "_Hypotheses":
-        """The given places `(B, N)` of each row."""
+        """The given places ``(B, N)`` of each row."""
         deep = places[:, :, None].expand(-1, -1, self.tokens.shape[2])
         return _Hypotheses(*(field.gather(1, places if field.dim() == 2 else deep) for field in self))
 
@@ -84,14 +84,14 @@ def beam_search(
     renormalised, as in Hugging Face. A row that is done costs steps until all are.
 
     Args:
-        step: `(tokens (B K,), state) -> (logits (B K, V), state)`; the K beams of a prompt are adjacent
+        step: ``(tokens (B K,), state) -> (logits (B K, V), state)``; the K beams of a prompt are adjacent
             rows.
         prompts: B sequences of token ids, of any lengths, none empty.
         state: initial state of the B rows, before the first token of the prompts.
-        options: the decoding options, with `do_sample=False`.
+        options: the decoding options, with ``do_sample=False``.
         eos_token_id: the token or tokens that end a sequence.
-        pad_token_id: fills `tokens` beyond the lengths.
-        prefill: `(tokens (B, T), lengths (B,), state) -> state`, runs prompts in one go instead of
+        pad_token_id: fills ``tokens`` beyond the lengths.
+        prefill: ``(tokens (B, T), lengths (B,), state) -> state``, runs prompts in one go instead of
             stepping.
 
     Raises:
@@ -154,7 +154,7 @@ def _empty_places(batch_size: int, beams: int, longest: int, device: torch.devic
 def _extend(
     running: _Hypotheses, scores: Tensor, log_probs: Tensor, end_tokens: tuple[int, ...], length: int
 ) -> tuple[_Hypotheses, Tensor]:
-    """The best extensions of each row by one token, best first, and the `(B, N)` beams they extend.
+    """The best extensions of each row by one token, best first, and the ``(B, N)`` beams they extend.
 
     As many are returned as leave K that do not end, if there are any.
     """
@@ -187,7 +187,7 @@ def _finish(
 
 
 def _can_improve(running: Tensor, finished: Tensor, length: int, options: DecodingOptions) -> Tensor:
-    """Whether rows go on `(B,)`, by the scores `(B, K)` of their running and finished places, best first."""
+    """Whether rows go on ``(B,)``, by the scores ``(B, K)`` of their running and finished places, best first."""
     worst = finished[:, -1]  # -inf until all places are filled
     if options.early_stopping is True:
         return (worst == -torch.inf) & (running[:, 0] > -torch.inf)

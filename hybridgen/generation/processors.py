@@ -1,10 +1,10 @@
 """Penalties and bans on the next token's logits: what holds for greedy, sampled and beam decoding alike.
 
-Every function is pure: `(B, V)` logits in, new `(B, V)` logits out, a forbidden token at -inf. Names, order
+Every function is pure: ``(B, V)`` logits in, new ``(B, V)`` logits out, a forbidden token at -inf. Names, order
 and meaning are those of Hugging Face's logits processors.
 
-`history (B, T)` holds the tokens so far, prompt first, newest last. Rows of different lengths are padded on
-the LEFT with `PADDING`; an id outside `[0, V)` counts as no token.
+``history (B, T)`` holds the tokens so far, prompt first, newest last. Rows of different lengths are padded on
+the LEFT with ``PADDING``; an id outside ``[0, V)`` counts as no token.
 """
 
 from collections import defaultdict
@@ -27,8 +27,8 @@ def repetition_penalty(logits: Tensor, history: Tensor, penalty: float) -> Tenso
     Hugging Face does.
 
     Args:
-        logits: `(B, V)`.
-        history: `(B, T)` token ids.
+        logits: ``(B, V)``.
+        history: ``(B, T)`` token ids.
         penalty: above 1 penalises, below 1 rewards; 1.2 is the paper's choice.
 
     Reference: Keskar et al. 2019, "CTRL: a conditional transformer language model", section 4.1.
@@ -45,8 +45,8 @@ def no_repeat_ngram_size(logits: Tensor, history: Tensor, size: int) -> Tensor:
     """Forbid every token that would complete an n-gram which the history already holds.
 
     Args:
-        logits: `(B, V)`.
-        history: `(B, T)` token ids.
+        logits: ``(B, V)``.
+        history: ``(B, T)`` token ids.
         size: n, at least 1; 1 forbids every token of the history.
 
     Reference: Paulus et al. 2018, "A deep reinforced model for abstractive summarization", section 2.5.
@@ -66,8 +66,8 @@ def bad_words_ids(logits: Tensor, history: Tensor, words: Sequence[Sequence[int]
     """Forbid the last token of each word where the history ends with the rest of it.
 
     Args:
-        logits: `(B, V)`.
-        history: `(B, T)` token ids; unused if all words have length 1.
+        logits: ``(B, V)``.
+        history: ``(B, T)`` token ids; unused if all words have length 1.
         words: token sequences, none empty; one of length 1 is always forbidden.
 
     Raises:
@@ -88,10 +88,10 @@ def bad_words_ids(logits: Tensor, history: Tensor, words: Sequence[Sequence[int]
 
 
 def min_new_tokens(logits: Tensor, new_tokens: int, minimum: int, end_tokens: Sequence[int]) -> Tensor:
-    """Forbid the end tokens until `minimum` tokens have been generated.
+    """Forbid the end tokens until ``minimum`` tokens have been generated.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         new_tokens: tokens generated so far, the prompt not counted.
         minimum: tokens to generate before the end is allowed.
         end_tokens: ids of the end-of-sequence tokens.
@@ -103,7 +103,7 @@ def suppress_tokens(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     """Forbid tokens.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         tokens: ids.
 
     Raises:
@@ -125,17 +125,17 @@ def process_logits(
     """Apply every penalty and ban that the options ask for.
 
     Order: repetition penalty, n-grams, bad words, minimum length, suppressed tokens. As in Hugging Face, an
-    end token is not a bad word: to forbid it, use `suppress_tokens`.
+    end token is not a bad word: to forbid it, use ``suppress_tokens``.
 
     Args:
-        logits: `(B, V)`; returned as they are, not copied, if nothing is asked for.
-        history: `(B, T)` token ids, newest last, padded on the left.
+        logits: ``(B, V)``; returned as they are, not copied, if nothing is asked for.
+        history: ``(B, T)`` token ids, newest last, padded on the left.
         options: the decoding options.
         new_tokens: tokens generated so far, the prompt not counted.
         end_tokens: ids of the end-of-sequence tokens.
 
     Returns:
-        `(B, V)`, forbidden tokens at -inf.
+        ``(B, V)``, forbidden tokens at -inf.
     """
     if options.repetition_penalty != 1:
         logits = repetition_penalty(logits, history, options.repetition_penalty)
@@ -152,7 +152,7 @@ def process_logits(
 
 
 def _ban(logits: Tensor, ids: Tensor) -> Tensor:
-    """Set the ids `(B, N)` of each row to -inf; an id outside the vocabulary bans nothing."""
+    """Set the ids ``(B, N)`` of each row to -inf; an id outside the vocabulary bans nothing."""
     vocabulary_size = logits.shape[1]
     banned = torch.zeros(len(logits), vocabulary_size + 1, dtype=torch.bool, device=logits.device)
     banned.scatter_(1, _into_spare_column(ids, vocabulary_size), True)

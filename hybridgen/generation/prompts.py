@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hybridgen.codecs import TextCodec
 from hybridgen.generation.processors import PADDING
 from hybridgen.generation.rows import check_rows, merge_rows, state_tensors
 
@@ -18,8 +19,8 @@ class ReadPrompts(NamedTuple):
     """Prompts whose last token is still to be fed to the model.
 
     Attributes:
-        last_tokens: `(B,)` int64.
-        history: `(B, L)` int64, whole prompts, padded on the left.
+        last_tokens: ``(B,)`` int64.
+        history: ``(B, L)`` int64, whole prompts, padded on the left.
         state: after all tokens but the last.
     """
 
@@ -32,10 +33,10 @@ def read_prompts(step: Step, prompts: Prompts, state: Any, prefill: Prefill | No
     """Run the model over all tokens of the prompts but the last.
 
     Args:
-        step: `(tokens (B,), state) -> (logits (B, V), state)`.
+        step: ``(tokens (B,), state) -> (logits (B, V), state)``.
         prompts: B sequences of token ids, none empty.
         state: initial state of the B rows.
-        prefill: `(tokens (B, T), lengths (B,), state) -> state` runs the first `lengths[i]` tokens of row
+        prefill: ``(tokens (B, T), lengths (B,), state) -> state`` runs the first ``lengths[i]`` tokens of row
             i, zero allowed, in one go; what stands beyond is padding (token 0). Without it the prompts are
             stepped through, which is slower and gives the same.
 
@@ -98,7 +99,7 @@ def as_end_tokens(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def check_logits(logits: Tensor, batch_size: int, end_tokens: Sequence[int]) -> None:
-    """Raise ValueError if a step did not return logits `(B, V)`, or V leaves no room for an end token."""
+    """Raise ValueError if a step did not return logits ``(B, V)``, or V leaves no room for an end token."""
     if logits.dim() != 2 or logits.shape[0] != batch_size:
         raise ValueError(
             f"The step must return logits of shape (B, V) for its B = {batch_size} tokens, but returned "
@@ -106,3 +107,26 @@ def check_logits(logits: Tensor, batch_size: int, end_tokens: Sequence[int]) -> 
         )
     if any(token >= logits.shape[1] for token in end_tokens):
         raise ValueError(f"eos_token_id {end_tokens} is not in the vocabulary of {logits.shape[1]} tokens.")
+
+
+def first_tokens(codec: TextCodec, prompt: str) -> Tensor:
+    """What is read before the first new token: the prompt's ids ``(N,)``, N at least 1.
+
+    An empty prompt is where a document starts: after ``<bos>``, after the ``<eos>`` of another, or after a line.
+
+    Raises:
+        ValueError: if the prompt has what the codec does not know, or is empty and the codec has no start.
+    """
+    ids = codec.encode(prompt, errors="strict")
+    if len(ids):
+        return ids
+    for start in (codec.bos_id, codec.eos_id):
+        if start is not None:
+            return torch.tensor([start])
+    try:
+        return codec.encode("\n", errors="strict")
+    except ValueError:
+        raise ValueError(
+            "the prompt is empty, and this model's codec has neither <bos>, <eos> nor a line end to start from: "
+            "give a prompt"
+        ) from None

@@ -16,21 +16,21 @@ def select_rows(state: Any, rows: Tensor) -> Any:
     """The state of the given rows, in the given order; a row may occur several times.
 
     Args:
-        state: leaves `(B, ...)`.
-        rows: `(N,)` row numbers.
+        state: leaves ``(B, ...)``.
+        rows: ``(N,)`` row numbers.
 
     Returns:
-        The same structure, leaves `(N, ...)`.
+        The same structure, leaves ``(N, ...)``.
     """
     return map_state(lambda leaf: leaf.index_select(0, rows), state)
 
 
 def merge_rows(take_first: Tensor, first: Any, second: Any) -> Any:
-    """Row by row, the state `first` where `take_first` and `second` elsewhere.
+    """Row by row, the state ``first`` where ``take_first`` and ``second`` elsewhere.
 
     Args:
-        take_first: `(B,)` bool.
-        first: leaves `(B, ...)`.
+        take_first: ``(B,)`` bool.
+        first: leaves ``(B, ...)``.
         second: the same structure and shapes.
     """
 
@@ -67,7 +67,7 @@ def state_tensors(state: Any) -> Iterator[Tensor]:
 
 
 def check_rows(state: Any, batch_size: int) -> None:
-    """Raise ValueError if a tensor of the state does not have `batch_size` rows."""
+    """Raise ValueError if a tensor of the state does not have ``batch_size`` rows."""
     for leaf in state_tensors(state):
         if leaf.dim() == 0 or leaf.shape[0] != batch_size:
             raise ValueError(

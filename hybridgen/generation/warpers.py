@@ -1,9 +1,9 @@
 """Truncation and tempering of the next token's distribution, for decoding at random only.
 
-Every function is pure: `(B, V)` logits in, new `(B, V)` logits out, a removed token at -inf. None of them
+Every function is pure: ``(B, V)`` logits in, new ``(B, V)`` logits out, a removed token at -inf. None of them
 needs normalised logits, and each keeps at least one token of a row that has any. Names, order and meaning
 are those of Hugging Face's logits warpers. These are the plain definitions over the whole vocabulary;
-`drawing.py` applies the same ones to few candidates.
+``drawing.py`` applies the same ones to few candidates.
 """
 
 import math
@@ -25,7 +25,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     Idempotent.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         k: at least 1; V or more keeps everything.
 
     Reference: Fan et al. 2018, "Hierarchical neural story generation", section 5.4.
@@ -43,7 +43,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     idempotent: the kept tokens share the removed mass, so a second pass may remove more.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         p: in (0, 1].
 
     Reference: Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1.
@@ -55,12 +55,12 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def min_p(logits: Tensor, fraction: float) -> Tensor:
-    """Keep the tokens at least `fraction` times as probable as the most probable one.
+    """Keep the tokens at least ``fraction`` times as probable as the most probable one.
 
     Idempotent. It needs no sort and no softmax: a ratio of probabilities is a difference of logits.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         fraction: in [0, 1]; 0 keeps everything.
 
     Reference: Nguyen et al. 2025, "Turning up the heat: min-p sampling for creative and coherent LLM
@@ -73,12 +73,12 @@ def min_p(logits: Tensor, fraction: float) -> Tensor:
 
 
 def typical_p(logits: Tensor, mass: float) -> Tensor:
-    """Keep the tokens whose surprise is nearest the entropy, the fewest of them that reach `mass`.
+    """Keep the tokens whose surprise is nearest the entropy, the fewest of them that reach ``mass``.
 
     Tokens tied with the last one kept are kept. The most probable token may be removed.
 
     Args:
-        logits: `(B, V)`.
+        logits: ``(B, V)``.
         mass: in (0, 1); Hugging Face and this function keep everything at 1 up to rounding.
 
     Reference: Meister et al. 2023, "Locally typical sampling", section 4.
@@ -97,11 +97,11 @@ def warp_logits(logits: Tensor, options: DecodingOptions) -> Tensor:
     """Apply every warper that the options ask for: temperature, top-k, top-p, min-p, typical-p.
 
     Args:
-        logits: `(B, V)`, after the penalties and bans of `process_logits`.
+        logits: ``(B, V)``, after the penalties and bans of ``process_logits``.
         options: the decoding options.
 
     Returns:
-        `(B, V)` unnormalised logits, removed tokens at -inf.
+        ``(B, V)`` unnormalised logits, removed tokens at -inf.
     """
     if options.temperature != 1:
         logits = temperature(logits, options.temperature)

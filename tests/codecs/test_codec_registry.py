@@ -44,10 +44,10 @@ def test_one_str_is_one_piece():
 @pytest.mark.parametrize(
     ("arguments", "options", "sentence"),
     [
-        (("word", "a"), {}, "there is no codec 'word': use 'words'$"),
+        (("word", "a"), {}, "there is no codec 'word': did you mean 'words'"),
         (("zip", "a"), {}, "there is no codec 'zip': use one of 'bpe', 'bytes', 'characters', 'words'$"),
         ((3, "a"), {}, "there is no codec 3: use one of"),
-        (("words", "a"), {"min_counts": 2}, r"the words codec has no option 'min_counts': use 'min_count'$"),
+        (("words", "a"), {"min_counts": 2}, r"the words codec has no option 'min_counts': did you mean 'min_count'"),
         (("words",), {}, "from text but texts is missing: pass pieces of text"),
         (("words", 3), {}, "from text but texts is of type int"),
         (("words", ["a", b"b"]), {}, "piece 1 of the training text is of type bytes, not str"),
@@ -67,7 +67,7 @@ def test_one_str_is_one_piece():
         (
             ("bytes",),
             {"specials": ["eod"]},
-            "specials names 'eod', which this codec does not take: use 'eos'",
+            "specials names 'eod', which this codec does not take: did you mean 'eos'",
         ),
         (("bytes",), {"specials": ["eos", "eos"]}, "specials names 'eos' twice"),
         (("bytes",), {"specials": [["eos"]]}, "does not take"),

@@ -254,7 +254,7 @@ def test_training_text_shorter_than_its_lanes_names_the_numbers(folder):
             {"codec": {"codec": "bytes", "version": 1, "specials": []}, "codec_options": {"a": 1}},
             "cannot change a saved",
         ),
-        ({"codec_options": {"max_sise": 3}}, "no option 'max_sise': use 'max_size'"),
+        ({"codec_options": {"max_sise": 3}}, "no option 'max_sise': did you mean 'max_size'"),
     ],
 )
 def test_options_that_cannot_be_are_one_sentence(folder, options, message):
