@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hybridgen.commands.options import one_sentence
-from hybridgen.tracking.run_folder import WANDB_MODES, SaveConfig, checkpoints, loggers, next_run_folder
+from hybridgen.tracking.predictions import WritePredictions
+from hybridgen.tracking.progress import Progress
+from hybridgen.tracking.run_folder import SaveConfig, checkpoints, loggers, next_run_folder
+from hybridgen.tracking.wandb_logger import WANDB_MODES
 
 #: Norm that gradients are clipped to, where the configuration does not say.
 DEFAULT_CLIP = 1.0
@@ -57,6 +61,9 @@ class TrainingCLI(LightningCLI):
       need not exist yet.
     * ``monitor: str``: the logged value that its best checkpoint has least of, where ``--monitor`` does not say;
       ``val/loss`` without.
+    * ``step_metric: str``: the logged value that learning curves on the dashboard are drawn against (tokens seen, say)
+      instead of the number of steps.
+    * ``predict_step`` returns a list of mappings of plain values: ``hybridgen predict`` writes them as JSON lines.
     * ``automatic_optimization = False``, as everywhere in Lightning: then the model clips its gradients itself, and the
       trainer's default of 1.0 is left out.
     """
@@ -70,31 +77,50 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--monitor", default=None, help="what the best checkpoint has least of (default: the model's choice)"
         )
+        parser.add_argument(
+            "--predictions",
+            default="predictions.jsonl",
+            help="file that predict writes: a JSON object a line for each row of the test text (its position, text, "
+            "tokens, nats, perplexity); rows are lines with data.layout lines, else chunks of evaluation_bptt tokens",
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""
         config = self.config[self.subcommand]
         if not self.model.automatic_optimization and config.trainer.gradient_clip_val == DEFAULT_CLIP:
             kwargs.setdefault("gradient_clip_val", None)
-        if self.subcommand != "fit" or config.trainer.fast_dev_run:
-            return super().instantiate_trainer(**kwargs)
-        name = config.name or _name_of(config)
-        self.folder = next_run_folder(config.runs, name)
-        self.save_config_kwargs["folder"] = self.folder
-        if config.trainer.logger in (None, True):
-            kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
         own = self.config_init[self.subcommand].trainer.callbacks or []
         callbacks = [*(own if isinstance(own, list) else [own])]
-        # A checkpoint callback of the configuration, or none at all, is the user's choice.
-        if config.trainer.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-            monitor = config.monitor or getattr(self.model, "monitor", "val/loss")
-            callbacks.append(checkpoints(self.folder, monitor=monitor))
-        if hasattr(self.model, "run_callbacks"):
-            callbacks += self.model.run_callbacks(self.folder)
+        has = {kind: any(isinstance(c, kind) for c in callbacks) for kind in (Checkpoint, ProgressBar)}
+        if config.trainer.enable_progress_bar is not False and not has[ProgressBar]:
+            callbacks.append(Progress())
+        if self.subcommand == "predict":
+            callbacks.append(WritePredictions(_writable(config.predictions)))
+        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
+            name = config.name or _name_of(config)
+            self.folder = next_run_folder(config.runs, name)
+            self.save_config_kwargs["folder"] = self.folder
+            if config.trainer.logger in (None, True):
+                kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
+            # A checkpoint callback of the configuration, or none at all, is the user's choice.
+            if config.trainer.enable_checkpointing is not False and not has[Checkpoint]:
+                monitor = config.monitor or getattr(self.model, "monitor", "val/loss")
+                callbacks.append(checkpoints(self.folder, monitor=monitor))
+            if hasattr(self.model, "run_callbacks"):
+                callbacks += self.model.run_callbacks(self.folder)
+        elif config.trainer.logger in (None, True):
+            kwargs.setdefault("logger", False)  # Lightning's own would leave a folder that nobody asked for
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def before_fit(self) -> None:
         print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
+
+
+def _writable(path: str) -> Path:
+    folder = Path(path).resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"--predictions: there is no folder {folder}: make it first")
+    return Path(path)
 
 
 def _name_of(config: Any) -> str:
@@ -113,13 +139,16 @@ def run(arguments: list[str]) -> int:
     """Train or evaluate; see `hybridgen fit --help`."""
     _quieten()
     sys.argv = ["hybridgen", *arguments]  # Lightning re-executes this line for further processes
-    TrainingCLI(
-        parser_class=ShortErrors,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        seed_everything_default=0,
-        trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
-        auto_configure_optimizers=False,
-    )
+    try:
+        TrainingCLI(
+            parser_class=ShortErrors,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
+            auto_configure_optimizers=False,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error  # options of the trainer that do not fit
     return 0

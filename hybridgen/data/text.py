@@ -236,6 +236,10 @@ class TextData(LightningDataModule):
             )
         return loaders
 
+    def predict_dataloader(self) -> list[BatchLoader]:
+        """Return this process's batches of the test text, as the first of :meth:`test_dataloader` has them."""
+        return [self._evaluation("test", self.test_batch_size)]
+
     def _evaluation(self, part: str, batch_size: int) -> BatchLoader:
         rank, world_size = self._processes()
         tokens = self.tokens(part)

@@ -1,7 +1,7 @@
 """Evaluation: what a trained model is worth, as functions of tensors. It knows no model and no trainer."""
 
 from hybridgen.evaluation.dynamic import dynamic_nats, gradient_scales
-from hybridgen.evaluation.language import LanguageScore, carried_nats, cold_nats
+from hybridgen.evaluation.language import LanguageScore, carried_nats, cold_nats, token_nats
 from hybridgen.evaluation.latent import (
     ActiveUnits,
     CollapseVerdict,
@@ -46,4 +46,5 @@ __all__ = [
     "mutual_information",
     "mutual_information_of",
     "shuffle_between",
+    "token_nats",
 ]

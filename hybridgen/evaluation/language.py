@@ -104,20 +104,56 @@ def carried_nats(
     text = Text.of(head, tokens, start, resets)
     check_at_least("lanes", lanes, 1)
     check_at_least("chunk_length", chunk_length, 1)
-    every, more = divmod(text.num_predicted, lanes)
-    if every == 0:
+    if text.num_predicted < lanes:
         raise ValueError(f"lanes is {lanes} but only {text.num_predicted} tokens are predicted: give fewer lanes")
+    nats = sum(float(nll.sum(dtype=torch.float64)) for nll in _carried(run, head, text, lanes, chunk_length))
+    protocol = "carried state" if lanes == 1 else f"carried state, {lanes} lanes"
+    return LanguageScore(protocol=protocol, nats=nats, tokens=text.num_predicted, byte_count=byte_count)
+
+
+@torch.no_grad()
+def token_nats(
+    run: Run,
+    head: Any,
+    tokens: Tensor,
+    *,
+    start: int | None = None,
+    resets: Tensor | None = None,
+    chunk_length: int = 512,
+) -> Tensor:
+    """What :func:`carried_nats` sums: the nats of every predicted token, with the state carried through the text.
+
+    Args:
+        run: the model up to the head.
+        head: the head.
+        tokens: ``(n,)`` token ids of the text.
+        start: a token to read before the text.
+        resets: ``(n,)`` bool, fresh states; see :func:`carried_nats`.
+        chunk_length: steps that are run at a time; decides the memory, not the result.
+
+    Returns:
+        On the CPU, ``(n,)`` with a start token and ``(n - 1,)`` without.
+
+    Raises:
+        ValueError: if the model is in training mode, the text has nothing to predict, or an option does not fit.
+    """
+    text = Text.of(head, tokens, start, resets)
+    check_at_least("chunk_length", chunk_length, 1)
+    return torch.cat([nll.cpu() for nll in _carried(run, head, text, 1, chunk_length)])
+
+
+def _carried(run: Run, head: Any, text: "Text", lanes: int, chunk_length: int) -> Iterator[Tensor]:
+    """Nats of the predicted tokens ``(N,)``, chunk by chunk; for one lane in their order."""
+    every, more = divmod(text.num_predicted, lanes)
     lane = torch.arange(lanes)
     first, length = lane * every + lane.clamp(max=more), every + (lane < more).long()  # (lanes,) each
-    state, nats = None, 0.0
+    state = None
     for begin in range(0, every + (more > 0), chunk_length):
         steps = torch.arange(begin, min(begin + chunk_length, every + (more > 0)))
         inside = steps < length.unsqueeze(1)  # (lanes, T): the last step of the longest lanes is not in the others
         chunk = text.read((first.unsqueeze(1) + steps).clamp(max=text.num_predicted - 1))
         hidden, state = run(chunk.inputs, state, chunk.resets)
-        nats += _sum_nll(head, hidden, chunk.targets, inside.to(chunk.targets.device))
-    protocol = "carried state" if lanes == 1 else f"carried state, {lanes} lanes"
-    return LanguageScore(protocol=protocol, nats=nats, tokens=text.num_predicted, byte_count=byte_count)
+        yield _nll(head, hidden, chunk.targets, inside.to(chunk.targets.device))
 
 
 @torch.no_grad()
@@ -157,7 +193,7 @@ def cold_nats(
     for positions in _windows(text.num_predicted, window, batch_size):
         chunk = text.read(positions)
         hidden, _ = run(chunk.inputs, None, chunk.resets)
-        nats += _sum_nll(head, hidden, chunk.targets)
+        nats += float(_nll(head, hidden, chunk.targets).sum(dtype=torch.float64))
     protocol = f"cold windows of {window}"
     return LanguageScore(protocol=protocol, nats=nats, tokens=text.num_predicted, byte_count=byte_count)
 
@@ -172,9 +208,9 @@ def _windows(count: int, window: int, batch_size: int) -> Iterator[Tensor]:
         yield torch.arange(whole * window, count).unsqueeze(0)
 
 
-def _sum_nll(head: Any, hidden: Tensor, targets: Tensor, mask: Tensor | None = None) -> float:
+def _nll(head: Any, hidden: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     rows, targets = likelihood.select(hidden, targets, mask=mask)
-    return float(head.nll(rows, targets).sum(dtype=torch.float64))
+    return head.nll(rows, targets)
 
 
 class Chunk(NamedTuple):

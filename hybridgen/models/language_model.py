@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from hybridgen import codecs, heads
+from hybridgen import codecs, evaluation, heads
 from hybridgen.cells import state as states
 from hybridgen.cells.noise import dropout_mask
 from hybridgen.data import TextBatch
 from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_search, sample, stream
+from hybridgen.generation.prompts import first_tokens
 from hybridgen.models.building import build_stack
-from hybridgen.models.optimisation import adamw, warmup_then
+from hybridgen.models.optimisation import make_optimizer, make_schedule
 from hybridgen.objectives import likelihood
 from hybridgen.tracking.samples import SampleText
 
@@ -44,10 +45,18 @@ class LanguageModel(pl.LightningModule):
             2018).
         temporal_regularisation: weight of the mean square of their change over time (TAR, beta). Also after dropout,
             whose one mask for all steps makes this the paper's figure over the units that are kept.
-        learning_rate: peak learning rate of AdamW.
+        initialisation_range: draw all weights uniformly from plus or minus this, as Zaremba et al. 2014 do. Default:
+            normal embeddings of length 1, the stack as its ``initialisation`` says.
+        optimizer: ``adamw``, ``adam``, ``sgd``, ``rmsprop`` or ``adagrad``.
+        optimizer_options: further arguments of torch's class, such as ``{momentum: 0.9}``.
+        learning_rate: where the schedule peaks. The loss is a mean over the tokens of a chunk: a published rate for a
+            loss that is summed over the steps (and a clipping norm with it) is another by that number of steps.
         weight_decay: of matrices; vectors are never decayed.
-        betas: of AdamW.
-        schedule: ``cosine`` or ``constant``, after the warm-up.
+        betas: of ``adamw`` and ``adam``.
+        schedule: ``cosine``, ``constant``, ``step`` (after some epochs, lower with every further one) or ``plateau``
+            (lower when validation stops improving), after the warm-up.
+        schedule_options: of ``step``: ``after`` (epochs; 4), ``every`` (1), ``factor`` (0.5); of ``plateau``:
+            ``patience`` (1), ``factor`` (0.5), ``threshold`` (1e-4), ``monitor`` (val/loss).
         warmup_steps: steps until the learning rate is at its peak.
         final_learning_rate: where the cosine ends, as a fraction of the peak.
         codec: a saved text codec; taken from the data when it is trained.
@@ -67,10 +76,14 @@ class LanguageModel(pl.LightningModule):
         tie_weights: bool = True,
         activation_regularisation: float = 0.0,
         temporal_regularisation: float = 0.0,
+        initialisation_range: float | None = None,
+        optimizer: str = "adamw",
+        optimizer_options: dict[str, Any] | None = None,
         learning_rate: float = 3.0e-3,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
         schedule: str = "cosine",
+        schedule_options: dict[str, Any] | None = None,
         warmup_steps: int = 100,
         final_learning_rate: float = 0.05,
         codec: dict[str, Any] | None = None,
@@ -85,7 +98,12 @@ class LanguageModel(pl.LightningModule):
         self.options = {
             name: self.hparams[name] for name in inspect.signature(LanguageModel).parameters if name != "codec"
         }
-        self.stack = build_stack({"cell": "lstm", "hidden_size": 256, "num_layers": 2} | (stack or {}), embedding_size)
+        defaults = {"cell": "lstm", "hidden_size": 256, "num_layers": 2}
+        if initialisation_range is not None:
+            if not initialisation_range > 0:
+                raise ValueError(f"initialisation_range is {initialisation_range}: give a number above 0")
+            defaults["initialisation"] = initialisation_range
+        self.stack = build_stack(defaults | (stack or {}), embedding_size)
         self.codec: codecs.TextCodec | None = None
         self.carried: Any = None  # state between two chunks of training
         self.tokens_seen = 0
@@ -107,6 +125,9 @@ class LanguageModel(pl.LightningModule):
             tied=self.embedding if options.tie_weights else None,
             **(options.head_options or {}),
         )
+        if options.initialisation_range is not None:
+            for parameter in (*self.embedding.parameters(), *self.head.parameters()):
+                nn.init.uniform_(parameter, -options.initialisation_range, options.initialisation_range)
 
     # The model -------------------------------------------------------------------------------------------------
 
@@ -141,6 +162,9 @@ class LanguageModel(pl.LightningModule):
         rows, targets = likelihood.select(outputs, batch.targets, lengths=batch.lengths)
         judge = self.head.loss if self.training else self.head.nll
         return judge(rows, targets).mean(), outputs, state
+
+    #: Learning curves of the dashboard are drawn against this.
+    step_metric = "train/tokens_seen"
 
     def run_callbacks(self, folder: Path) -> list[pl.Callback]:
         """What `hybridgen fit` adds to a training of this model: samples after every validation."""
@@ -201,6 +225,31 @@ class LanguageModel(pl.LightningModule):
             self._log_nats("test", f"nats_{protocol}", metric.compute(), "test" if protocol == "carried" else None)
         self.test_nats.clear()
 
+    def on_predict_epoch_start(self) -> None:
+        self._evaluated = None
+
+    def predict_step(self, batch: TextBatch, batch_index: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
+        """How probable each row of the batch is: a line, or in lanes the next tokens of the text, its state carried.
+
+        Returns:
+            For each row: ``position`` of its first target in the token stream, ``text`` of the targets, how many
+            ``tokens`` these are, their ``nats`` together and ``perplexity``.
+        """
+        outputs, self._evaluated = self.hidden(
+            batch.inputs,
+            None if batch.first else self._evaluated,
+            lengths=batch.lengths,
+            resets=batch.resets,
+        )
+        rows = []
+        for row, (hidden, targets) in enumerate(zip(outputs, batch.targets, strict=True)):
+            count = hidden.shape[0] if batch.lengths is None else int(batch.lengths[row])
+            nats = float(self.head.nll(hidden[:count], targets[:count]).sum(dtype=torch.float64))
+            place, text = int(batch.positions[row]) + 1, self.codec.decode(targets[:count])
+            perplexity = likelihood.perplexity(nats / count)
+            rows.append({"position": place, "text": text, "tokens": count, "nats": nats, "perplexity": perplexity})
+        return rows
+
     def _log_nats(self, stage: str, name: str, nats: Tensor, part: str | None) -> None:
         """Log nats per token and what follows from them; ``part`` is the text they are of, if all of it."""
         self.log(f"{stage}/{name}", nats.float(), prog_bar=True)
@@ -209,21 +258,29 @@ class LanguageModel(pl.LightningModule):
             self.log(f"{stage}/perplexity", nats.exp().float(), prog_bar=True)
             total = float(nats) * counts.targets
             self.log(f"{stage}/bits_per_byte", likelihood.bits_per_unit(total, counts.target_bytes))
+            if self.codec.name == "characters":
+                self.log(f"{stage}/bits_per_character", likelihood.bits_per_unit(total, counts.targets))
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and the schedule, counted in batches."""
+    def configure_optimizers(self) -> Any:
+        """The optimiser and the schedule that the configuration names; see :mod:`hybridgen.models.optimisation`."""
         options = self.hparams
-        optimizer = adamw(
-            [self], learning_rate=options.learning_rate, weight_decay=options.weight_decay, betas=options.betas
+        betas = {"betas": tuple(options.betas)} if options.optimizer in ("adamw", "adam") else {}
+        optimizer = make_optimizer(
+            [self],
+            options.optimizer,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            options=betas | (options.optimizer_options or {}),
         )
-        scheduler = warmup_then(
+        schedulers = make_schedule(
             optimizer,
-            schedule=options.schedule,
+            options.schedule,
+            self.trainer,
             warmup_steps=options.warmup_steps,
-            total_steps=self.trainer.estimated_stepping_batches,
             final_fraction=options.final_learning_rate,
+            options=options.schedule_options,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return [optimizer], schedulers
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file complete: the codec, and the state between two chunks."""
@@ -286,7 +343,6 @@ class LanguageModel(pl.LightningModule):
         rows = zip(beams.tokens[0], beams.lengths[0].tolist(), beams.scores[0].tolist(), strict=True)
         return [{"text": decode(tokens[:length].tolist()), "score": score} for tokens, length, score in rows]
 
-    @torch.no_grad()
     def surprisal(self, text: str, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
         """How unexpected every token of a text is.
 
@@ -300,20 +356,29 @@ class LanguageModel(pl.LightningModule):
         Raises:
             ValueError: if the text is shorter than two tokens, or holds what the codec does not know.
         """
-        self.eval()
         ids = self.codec.encode(text)
         if len(ids) < 2:
             raise ValueError(f"a text of {len(ids)} tokens has nothing to predict: give at least two")
-        state, nats = None, []
-        for start in range(0, len(ids) - 1, chunk):
-            piece = ids[start : start + chunk + 1].to(self.device)
-            outputs, state = self.hidden(piece[None, :-1], state)
-            nats.append(self.head.nll(outputs[0], piece[1:]))
-        return ids, torch.cat(nats).cpu()
+        return ids, self.token_nats(ids, chunk=chunk)
+
+    def token_nats(self, tokens: Tensor, *, resets: Tensor | None = None, chunk: int = 1024) -> Tensor:
+        """Nats of every token but the first of ``tokens (N,)``: ``(N - 1,)``, the state carried through them.
+
+        Args:
+            tokens: ids; the first is only read.
+            resets: ``(N,)`` bool, where the state is fresh; see :func:`hybridgen.evaluation.carried_nats`.
+            chunk: tokens run at once; decides the memory, not the result.
+        """
+        self.eval()
+        return evaluation.token_nats(self.run, self.head, tokens, resets=resets, chunk_length=chunk)
+
+    def run(self, inputs: Tensor, state: Any, resets: Tensor | None) -> tuple[Tensor, Any]:
+        """:meth:`hidden` in the form that the functions of :mod:`hybridgen.evaluation` take."""
+        return self.hidden(inputs, state, resets=resets)
 
     def _generation(self, prompts: Sequence[str]) -> dict[str, Any]:
         self.eval()
-        tokens = [self._start(prompt) for prompt in prompts]
+        tokens = [first_tokens(self.codec, prompt) for prompt in prompts]
         eos = self.codec.eos_id if self.codec.name != "words" else None
         return {
             "step": self._next,
@@ -323,22 +388,6 @@ class LanguageModel(pl.LightningModule):
             "decode": self.codec.decode,
             "prefill": lambda inputs, lengths, state: self.hidden(inputs, state, lengths=lengths)[1],
         }
-
-    def _start(self, prompt: str) -> Tensor:
-        ids = self.codec.encode(prompt, errors="strict")
-        if len(ids):
-            return ids
-        # Nothing to read yet: a document begins after the end of another, or after a line.
-        for start in (self.codec.bos_id, self.codec.eos_id):
-            if start is not None:
-                return torch.tensor([start])
-        try:
-            return self.codec.encode("\n", errors="strict")
-        except ValueError:
-            raise ValueError(
-                "the prompt is empty, and this model's codec has neither <bos>, <eos> nor a line end to start from: "
-                "give a prompt"
-            ) from None
 
     def _next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         output, state = self.stack.step(self.embedding(tokens), state)

@@ -1,28 +1,145 @@
-"""The optimiser that models share: AdamW with warm-up and a cosine or constant schedule."""
+"""Optimisers and learning-rate schedules by name, as configurations hold them."""
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
-SCHEDULES = ("cosine", "constant")
+from hybridgen.closest import did_you_mean
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+#: Each schedule's own options and their defaults.
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "cosine": {},
+    "constant": {},
+    "step": {"after": 4, "every": 1, "factor": 0.5},
+    "plateau": {"patience": 1, "factor": 0.5, "threshold": 1.0e-4, "monitor": "val/loss"},
+}
 
 
-def adamw(
-    modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
-    """AdamW whose weight decay is for matrices alone, not for biases, gains and other vectors.
+def make_optimizer(
+    modules: Iterable[nn.Module],
+    name: str = "adamw",
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    options: dict[str, Any] | None = None,
+) -> torch.optim.Optimizer:
+    """An optimiser over the parameters of some modules, each once.
 
-    Loshchilov & Hutter 2019, arXiv:1711.05101.
+    Weight decay is for matrices alone, not for biases, gains and other vectors.
+
+    Args:
+        modules: whose parameters are trained.
+        name: ``adamw`` (Loshchilov & Hutter 2019, arXiv:1711.05101), ``adam``, ``sgd``, ``rmsprop``, ``adagrad``.
+        learning_rate: where a schedule starts or peaks.
+        weight_decay: of matrices.
+        options: further arguments of torch's class, such as ``{momentum: 0.9}``.
+
+    Raises:
+        ValueError: if there is no such optimiser or option, or a value does not fit.
     """
+    if name not in OPTIMIZERS:
+        otherwise = f"choose one of {', '.join(OPTIMIZERS)}"
+        raise ValueError(f"there is no optimizer {name!r}: {did_you_mean(name, OPTIMIZERS, otherwise)}")
+    cls = OPTIMIZERS[name]
+    own = [option for option in inspect.signature(cls).parameters if option not in ("params", "lr", "weight_decay")]
+    _check_options(f"optimizer {name!r}", options or {}, own)
     parameters = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values()
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas)
+    try:
+        return cls([g for g in groups if g["params"]], lr=learning_rate, **(options or {}))
+    except TypeError as error:
+        raise ValueError(f"an option of optimizer {name!r} has a value of the wrong type: {error}") from None
+
+
+def adamw(
+    modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """:func:`make_optimizer` for AdamW."""
+    options = {"betas": tuple(betas)}
+    return make_optimizer(modules, learning_rate=learning_rate, weight_decay=weight_decay, options=options)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer,
+    name: str,
+    trainer: Any,
+    *,
+    warmup_steps: int = 0,
+    final_fraction: float = 0.05,
+    options: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """A schedule as Lightning takes it: the second of what ``configure_optimizers`` returns.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        name: one of these, all after a linear warm-up:
+
+            * ``cosine``: falls to ``final_fraction`` of the peak at the end of training.
+            * ``constant``.
+            * ``step``: multiplied by ``factor`` after the first ``after`` epochs, and again every ``every`` epochs
+              (Zaremba et al. 2014, arXiv:1409.2329: 4 or 6, 1, 0.5 or 1 / 1.2).
+            * ``plateau``: multiplied by ``factor`` when ``monitor`` has not fallen by ``threshold`` of itself for more
+              than ``patience`` validations that end an epoch.
+        trainer: the trainer; asked for the number of steps.
+        warmup_steps: steps until the peak.
+        final_fraction: of ``cosine``.
+        options: what ``step`` and ``plateau`` have of their own, as above.
+
+    Raises:
+        ValueError: if there is no such schedule or option, a value does not fit, or the cosine has no end.
+    """
+    if name not in SCHEDULES:
+        otherwise = f"choose one of {', '.join(SCHEDULES)}"
+        raise ValueError(f"schedule is {name!r}: {did_you_mean(name, SCHEDULES, otherwise)}")
+    _check_options(f"schedule {name!r}", options or {}, SCHEDULES[name])
+    chosen = SCHEDULES[name] | (options or {})
+    if "factor" in chosen and not 0 < chosen["factor"] < 1:
+        raise ValueError(f"factor of schedule {name!r} is {chosen['factor']}: give a number between 0 and 1")
+    if name == "plateau":
+        reduce = ReduceLROnPlateau(
+            optimizer, factor=chosen["factor"], patience=chosen["patience"], threshold=chosen["threshold"]
+        )
+        plateau = {"scheduler": reduce, "interval": "epoch", "monitor": chosen["monitor"]}
+        if warmup_steps == 0:
+            return [plateau]
+        # Of torch's schedulers the one that multiplies what is there, and so leaves the reductions alone.
+        rise = LinearLR(optimizer, start_factor=1 / (warmup_steps + 1), total_iters=warmup_steps)
+        return [{"scheduler": rise, "interval": "step"}, plateau]
+    total_steps = trainer.estimated_stepping_batches  # also makes the loaders, which num_training_batches needs
+    if name == "step":
+        after, every = chosen["after"], chosen["every"]
+        if after < 0 or every < 1:
+            raise ValueError(f"schedule 'step' has after={after} and every={every}: give at least 0 and 1, in epochs")
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+        def shape(step: int) -> float:
+            return chosen["factor"] ** math.ceil(max(0, step // per_epoch - after + 1) / every)
+
+        scheduler = LambdaLR(optimizer, _warmed_up(shape, warmup_steps))
+    else:
+        scheduler = warmup_then(
+            optimizer,
+            schedule=name,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+            final_fraction=final_fraction,
+        )
+    return [{"scheduler": scheduler, "interval": "step"}]
 
 
 def warmup_then(
@@ -40,17 +157,27 @@ def warmup_then(
     Raises:
         ValueError: if the schedule is unknown, or the cosine has no end.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    if schedule not in ("cosine", "constant"):
+        raise ValueError(f"schedule is {schedule!r}: choose one of cosine, constant")
     if schedule == "cosine" and not math.isfinite(total_steps):
         raise ValueError("schedule 'cosine' needs an end: set trainer.max_epochs or max_steps, or use 'constant'")
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
+    def shape(step: int) -> float:
         if schedule == "constant":
             return 1.0
         done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
         return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
 
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, _warmed_up(shape, warmup_steps))
+
+
+def _warmed_up(shape: Callable[[int], float], warmup_steps: int) -> Callable[[int], float]:
+    return lambda step: (step + 1) / (warmup_steps + 1) if step < warmup_steps else shape(step)
+
+
+def _check_options(owner: str, options: dict[str, Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for option in options:
+        if option not in known:
+            otherwise = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"{owner} has no option {option!r}: {did_you_mean(option, known, otherwise)}")

@@ -1,53 +1,48 @@
 """A run folder: `runs/NAME/VERSION/` with config.yaml, checkpoints, metrics.csv, samples and wandb."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 
-WANDB_MODES = ("auto", "online", "offline", "off")
+from hybridgen.tracking.wandb_logger import CarefulWandbLogger, circumstances, wandb_logger
+
+_CHOSEN = "HYBRIDGEN_RUN_FOLDER"
 
 
 def next_run_folder(root: str | Path, name: str) -> Path:
-    """The folder of a new run: the first number that no run of this name has."""
+    """Make the folder of a new run: the first number that no run of this name has.
+
+    The processes that Lightning starts for further devices get the folder of the first.
+
+    Raises:
+        ValueError: if it cannot be made.
+    """
     parent = Path(root) / name
+    chosen = os.environ.get(_CHOSEN)
+    if chosen and int(os.environ.get("LOCAL_RANK", 0)) > 0 and Path(chosen).parent == parent.absolute():
+        return Path(chosen)
     taken = [int(p.name) for p in parent.glob("*") if p.name.isdigit()] if parent.is_dir() else []
-    return parent / str(max(taken, default=-1) + 1)
+    folder = parent / str(max(taken, default=-1) + 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the run folder {folder} cannot be made ({error.strerror}): give another place by --runs"
+        ) from None
+    os.environ[_CHOSEN] = str(folder.absolute())
+    return folder
 
 
 def loggers(folder: Path, *, name: str, wandb_mode: str) -> list[Logger]:
-    """CSV always; Weights & Biases unless it is off.
-
-    Whether Weights & Biases is online is decided here, before it starts, so that a missing key or network can neither
-    ask a question nor hang a run.
-    """
+    """CSV always; Weights & Biases unless it is off or does not start."""
     csv = CSVLogger(save_dir=folder.parent.parent, name=folder.parent.name, version=folder.name)
-    if wandb_mode == "off":
-        return [csv]
-    online = wandb_mode == "online" or (wandb_mode == "auto" and has_wandb_key() and reaches_wandb())
-    folder.mkdir(parents=True, exist_ok=True)
-    return [csv, WandbLogger(project="hybridgen", name=f"{name}/{folder.name}", save_dir=folder, offline=not online)]
-
-
-def has_wandb_key() -> bool:
-    """Whether there is a key that needs no question."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return netrc.is_file() and "api.wandb.ai" in netrc.read_text(errors="replace")
-
-
-def reaches_wandb(seconds: float = 2.0) -> bool:
-    """Whether the server answers."""
-    try:
-        with socket.create_connection(("api.wandb.ai", 443), timeout=seconds):
-            return True
-    except OSError:
-        return False
+    dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode)
+    return [csv] if dashboard is None else [csv, dashboard]
 
 
 def checkpoints(folder: Path, *, monitor: str) -> ModelCheckpoint:
@@ -64,7 +59,11 @@ def checkpoints(folder: Path, *, monitor: str) -> ModelCheckpoint:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the whole configuration into the run folder and into every logger."""
+    """Writes the whole configuration into the run folder and into Weights & Biases.
+
+    There it stands under ``configuration`` (the seed, and model, data, trainer with their class paths) beside the
+    command line, the versions and the git revision.
+    """
 
     def __init__(self, *args: Any, folder: Path | None = None, **kwargs: Any) -> None:
         super().__init__(*args, save_to_log_dir=False, **kwargs)
@@ -74,9 +73,10 @@ class SaveConfig(SaveConfigCallback):
         """Called by Lightning on the first process only."""
         if self.folder is None or stage != "fit":
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "config.yaml"
-        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        text = self.parser.dump(self.config, skip_none=False)
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.config.update({"configuration": self.config.as_dict()}, allow_val_change=True)
+            if isinstance(logger, CarefulWandbLogger):
+                logger.describe({"configuration": yaml.safe_load(text), **circumstances()})
+                if hasattr(pl_module, "step_metric"):
+                    logger.draw_against(pl_module.step_metric)
