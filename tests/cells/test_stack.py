@@ -228,6 +228,17 @@ def test_orthogonal_initialisation():
         Stack("gru", INPUT, HIDDEN, initialisation="xavier")
 
 
+def test_a_number_is_the_range_of_a_uniform_initialisation():
+    for name in ("rnn", "gru", "mgu", "lstm", "peephole_lstm", "sru"):
+        stack = Stack(name, INPUT, HIDDEN, initialisation=0.05)
+        weights = torch.cat([p.flatten() for p in stack.parameters() if p.dim() > 1])
+        assert 0.04 < weights.abs().max() <= 0.05, name
+    with pytest.raises(ValueError, match="initialisation is -1: give a number above 0"):
+        Stack("gru", INPUT, HIDDEN, initialisation=-1)
+    with pytest.raises(ValueError, match="initialisation is True"):
+        Stack("gru", INPUT, HIDDEN, initialisation=True)
+
+
 def test_a_critic_of_stacks_takes_a_gradient_penalty():
     """WGAN-GP: the gradient of a gradient, through two layers in both directions, equals the loop's."""
     results = []

@@ -113,7 +113,9 @@ def test_learning_curves_are_drawn_against_tokens(run):
     wandb = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(offline)]
     records = subprocess.run(wandb, capture_output=True, text=True, timeout=60)
     assert records.returncode == 0, records.stderr
-    assert "train/tokens_seen" in records.stdout
+    defined = [record["metric"] for record in map(json.loads, records.stdout.splitlines()) if "metric" in record]
+    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in defined}
+    assert axes["train/*"] == axes["val/*"] == "train/tokens_seen"
 
 
 def test_the_saved_configuration_trains_and_tests_again(run, tmp_path):

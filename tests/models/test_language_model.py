@@ -214,3 +214,26 @@ class TestCheckpointFiles:
         with pytest.raises(ValueError, match="holds something"):
             hybridgen.load(tmp_path / "evil.ckpt")
         assert not (tmp_path / "owned").exists()
+
+
+def test_zarembas_recipe_can_be_configured(folder):
+    lstm = {"cell": "lstm", "hidden_size": 16, "num_layers": 2, "cell_options": {"forget_bias": 0.0}}
+    options = {"optimizer": "sgd", "learning_rate": 1.0, "schedule": "step", "schedule_options": {"after": 2}}
+    model, text = make(folder, stack=lstm, tie_weights=False, initialisation_range=0.1, warmup_steps=0, **options)
+    fit = trainer(max_epochs=4, limit_val_batches=0, limit_train_batches=3)
+    ranges, rates = [], []
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            ranges.extend(float(p.detach().abs().max()) for p in pl_module.parameters() if p.numel() > 100)
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_index):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    fit.callbacks.append(Watch())
+    fit.fit(model, datamodule=text)
+    assert all(0.09 < largest <= 0.1 for largest in ranges)
+    assert len(ranges) >= 6
+    assert rates == [1.0] * 6 + [0.5] * 3 + [0.25] * 3
+    with pytest.raises(ValueError, match="initialisation_range is 0"):
+        LanguageModel(initialisation_range=0)
