@@ -52,6 +52,8 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         steps_per_call: steps that one call of the cells emits and, in ``latent``, reads.
         code_size: width of a sequence's code (``latent``).
         code_noise: standard deviation of noise on codes while the autoencoder learns; codes have 1.
+        code_floor: how small an axis of the codes may be and still be scaled up for the GAN: near 0 makes codes white,
+            which shows the critic every detail but makes it hard to beat; 1 leaves small axes small (``latent``).
         autoencoder_steps: batches that the autoencoder learns from before the GAN starts (``latent``).
         latent_updates: updates of the GAN over codes for each batch after that (``latent``): each costs little.
         hidden_size: of generator and critic of codes (``latent``).
@@ -98,6 +100,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         steps_per_call: int = 1,
         code_size: int = 24,
         code_noise: float = 0.01,
+        code_floor: float = 1.0,
         autoencoder_steps: int = 3000,
         latent_updates: int = 8,
         hidden_size: int = 128,
@@ -171,6 +174,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
                 stack,
                 code_size=options.code_size,
                 code_noise=options.code_noise,
+                code_floor=options.code_floor,
                 steps_per_call=options.steps_per_call,
             )
             size = {"hidden_size": options.hidden_size, "num_layers": options.num_layers}
@@ -233,7 +237,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The first one does nothing but count batches; then generator, critic and, in ``latent``, autoencoder."""
         options = self.hparams
-        adam = {"betas": tuple(options.betas), "eps": 1e-8}
+        adam = {"betas": tuple(map(float, options.betas)), "eps": 1e-8}
         found = [
             torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.0),
             torch.optim.Adam(self.generator.parameters(), lr=options.learning_rate, **adam),

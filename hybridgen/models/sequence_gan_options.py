@@ -26,7 +26,7 @@ def check_options(options: dict[str, Any]) -> None:
     for name in ("penalty_weight", "code_noise", "feature_matching", "moment_weight", "warmup_steps"):
         if not options[name] >= 0:
             raise ValueError(f"{name} is {options[name]!r}: give a number of at least 0")
-    rates = ("learning_rate", "autoencoder_learning_rate", "critic_learning_rate", "gradient_clip_val")
+    rates = ("learning_rate", "autoencoder_learning_rate", "critic_learning_rate", "gradient_clip_val", "code_floor")
     for name in rates:
         if options[name] is not None and not options[name] > 0:
             raise ValueError(f"{name} is {options[name]!r}: give a number above 0")

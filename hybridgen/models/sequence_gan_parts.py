@@ -237,6 +237,7 @@ class SequenceAutoencoder(nn.Module):
         stack: arguments of :class:`hybridgen.cells.Stack` for encoder (always bidirectional) and decoder.
         code_size: D.
         code_noise: standard deviation of the noise on codes.
+        code_floor: what codes are divided by at least; see :meth:`encode_all`.
         steps_per_call: steps that one call of the cells reads and emits. Cells remember a few broad steps far better
             than many narrow ones: what is noise from step to step only survives so.
     """
@@ -245,10 +246,17 @@ class SequenceAutoencoder(nn.Module):
     decorrelation = 0.1
 
     def __init__(
-        self, layout: Layout, stack: dict[str, Any], *, code_size: int, code_noise: float, steps_per_call: int
+        self,
+        layout: Layout,
+        stack: dict[str, Any],
+        *,
+        code_size: int,
+        code_noise: float,
+        steps_per_call: int,
+        code_floor: float = 1.0,
     ) -> None:
         super().__init__()
-        self.code_noise, self.steps_per_call = code_noise, steps_per_call
+        self.code_noise, self.code_floor, self.steps_per_call = code_noise, code_floor, steps_per_call
         inputs = steps_per_call * (layout.num_features + layout.num_conditions)
         self.encoder = build_stack({**stack, "bidirectional": True}, inputs)
         self.to_code = nn.Linear(3 * self.encoder.output_size, code_size)
@@ -274,15 +282,15 @@ class SequenceAutoencoder(nn.Module):
         """White codes ``(N, D)`` of all training sequences, given as batches, after which training of this is over.
 
         Mean and variance of codes are from here on those of these sequences, not those of the last batches. Codes are
-        turned to their principal axes, each divided by its deviation (but for the noise the decoder is used to): a
-        critic sees what varies little as well as what varies much. :meth:`from_white` turns them back.
+        turned to their principal axes, each divided by ``sqrt(variance + code_floor ** 2)``: with a small floor a critic
+        sees what varies little as well as what varies much. :meth:`from_white` turns them back.
         """
         raw = torch.cat([self._unnormalised(b.values, b.lengths, b.conditions) for b in batches])
         self.normalise.running_mean.copy_(raw.mean(0))
         self.normalise.running_var.copy_(raw.var(0, correction=0))
         codes = self.normalise.eval()(raw)
         variances, axes = torch.linalg.eigh(torch.cov(codes.T).reshape(codes.shape[1], -1).double())
-        deviations = (variances.clamp(min=0) + max(self.code_noise, 1e-3) ** 2).sqrt()
+        deviations = (variances.clamp(min=0) + self.code_floor**2).sqrt()
         self.white.copy_(axes / deviations)
         self.unwhite.copy_((axes * deviations).T)
         return codes @ self.white

@@ -180,7 +180,7 @@ def test_rate_factor():
 def test_codes_of_all_sequences_are_white_and_turn_back():
     torch.manual_seed(0)
     autoencoder = SequenceAutoencoder(
-        LAYOUT, {"cell": "gru", "hidden_size": 8}, code_size=3, code_noise=0.001, steps_per_call=2
+        LAYOUT, {"cell": "gru", "hidden_size": 8}, code_size=3, code_noise=0.01, code_floor=1e-3, steps_per_call=2
     )
     batches = [Sample(torch.rand(100, 5, 9), None, None, None, torch.rand(100, 5, 1)) for _ in range(3)]
     white = autoencoder.encode_all(batches)
