@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamp is newer than these files exactly when the environment is up to date.
-STAMP := $(VENV)/installed
 # What a first build of the environment installs is pinned in constraints.txt (the tested set).
-PYTEST_ARGS ?=
+STAMP := $(VENV)/installed
+# As many processes as there are cores, but no more than memory allows: each holds PyTorch.
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test lint format install benchmark clean
 
