@@ -74,10 +74,11 @@ class SentenceEncoder(nn.Module):
             The posterior of each, ``(B, D)``.
         """
         pooled = self._pool(self.stack(embedded, lengths=lengths)[0], lengths)
-        mean = self.to_mean(pooled)
+        # Under autocast a KL of numbers with eight bits would be none.
+        mean = self.to_mean(pooled).to(self.to_mean.weight.dtype)
         if self.to_log_variance is None:
             return VonMisesFisher.from_direction(mean, self.kappa)
-        log_variance = self.to_log_variance(pooled)
+        log_variance = self.to_log_variance(pooled).to(mean.dtype)
         if self.delta is not None:
             return self.delta(mean, log_variance)
         return DiagonalGaussian(mean if self.batch_norm is None else self.batch_norm(mean), log_variance)
@@ -141,7 +142,7 @@ class SentenceDecoder(nn.Module):
         state = self.stack.initial_state(len(z))
         if self.to_state is None:
             return state
-        parts = zip(self._set, self.to_state(z).split(self.widths, -1), strict=True)
+        parts = zip(self._set, self.to_state(z).to(state[0].dtype).split(self.widths, -1), strict=True)
         return state._replace(**{n: (part.tanh() if n in self._outputs else part).contiguous() for n, part in parts})
 
     def forward(self, embedded: Tensor, z: Tensor, lengths: Tensor | None = None) -> Tensor:

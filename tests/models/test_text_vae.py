@@ -314,6 +314,29 @@ def test_aggressive_training_updates_one_part_at_a_time(folder):
     assert set(moved) == {(True, True)}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "schedule": "step"}, {"schedule": "plateau"}],
+)
+def test_other_optimisers_and_schedules_train(folder, options):
+    model, text = make(folder, **options)
+    fit = trainer(max_epochs=2)
+    (before,) = fit.validate(model, datamodule=text, verbose=False)
+    fit.fit(model, datamodule=text)
+    assert float(fit.callback_metrics["val/loss"]) < before["val/loss"]
+
+
+def test_mixed_precision_keeps_the_latent_exact(folder):
+    model, text = make(folder, kl={"schedule": {"kind": "linear", "epochs": 1}})
+    fit = trainer(max_epochs=2, precision="bf16-mixed")
+    (before,) = fit.validate(model, datamodule=text, verbose=False)  # also: a schedule in epochs needs no training here
+    fit.fit(model, datamodule=text)
+    assert float(fit.callback_metrics["val/loss"]) < before["val/loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = model.posterior(next(iter(text.train_dataloader())).targets)
+    assert posterior.mean.dtype is posterior.log_variance.dtype is torch.float32
+
+
 def test_a_latent_that_is_ignored_is_told_once(folder, caplog):
     model, text = make(folder, kl={"weight": 50.0})
     trainer(max_epochs=3).fit(model, datamodule=text)

@@ -126,7 +126,7 @@ class KLControl(nn.Module):
             short = self.target["nats"] - plain
             loss = loss + (self.multiplier + self.target["damping"] * short.detach()).clamp(min=0) * short
             if self.training and torch.is_grad_enabled():
-                self._ascend(plain.detach())
+                self._ascend(plain.detach().clone())
         return KLTerms(loss, plain.detach(), weight)
 
     def extra_repr(self) -> str:
