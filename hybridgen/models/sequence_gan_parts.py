@@ -282,8 +282,8 @@ class SequenceAutoencoder(nn.Module):
         """White codes ``(N, D)`` of all training sequences, given as batches, after which training of this is over.
 
         Mean and variance of codes are from here on those of these sequences, not those of the last batches. Codes are
-        turned to their principal axes, each divided by ``sqrt(variance + code_floor ** 2)``: with a small floor a critic
-        sees what varies little as well as what varies much. :meth:`from_white` turns them back.
+        turned to their principal axes, each divided by ``sqrt(variance + code_floor ** 2)``: with a small floor a
+        critic sees what varies little as well as what varies much. :meth:`from_white` turns them back.
         """
         raw = torch.cat([self._unnormalised(b.values, b.lengths, b.conditions) for b in batches])
         self.normalise.running_mean.copy_(raw.mean(0))
