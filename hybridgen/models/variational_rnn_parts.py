@@ -36,8 +36,8 @@ class Dynamics(Protocol):
     """How latents and states follow each other in time; the three kinds are in ``variational_rnn_dynamics``.
 
     A carry is a tuple of ``(N, width)`` tensors: everything that a path remembers. Contexts are what depends on the
-    data alone, computed for all steps at once, a tuple of ``(B, T, width)`` tensors; a step gets its own, ``(N, width)``
-    each.
+    data alone, computed for all steps at once, a tuple of ``(B, T, width)`` tensors; a step gets its own,
+    ``(N, width)`` each.
     """
 
     feature_size: int
