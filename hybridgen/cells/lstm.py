@@ -23,6 +23,7 @@ from hybridgen.cells.matmul import (
     input_product,
     linear,
     product,
+    uses_onednn,
     weight_gradient,
 )
 from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
@@ -126,14 +127,15 @@ class LSTM(Cell):
         if table is not None:
             projected, weight = torch.addmm(bias, table, weight[:inputs]), weight[inputs:].contiguous()
         # Where rows lie whole pages apart, oneDNN was measured twice as slow as torch.mm.
-        multiply = torch.mm if 4 * hidden % 1024 == 0 else product
+        by_mm = 4 * hidden % 1024 == 0
 
         def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
             h, c = state
-            if projected is None:
-                gates = multiply(torch.cat([x, h], 1), weight).add_(bias)
+            read, added = (torch.cat([x, h], 1), bias) if projected is None else (h, projected.index_select(0, x))
+            if by_mm or not uses_onednn(read, weight):
+                gates = torch.addmm(added, read, weight)
             else:
-                gates = multiply(h, weight).add_(projected.index_select(0, x))
+                gates = product(read, weight).add_(added)
             i, f, g, o = gates.sigmoid_().chunk(4, 1)
             c = torch.mul(f, c).addcmul_(i, g, value=2).sub_(i)
             h = o * torch.tanh(c)

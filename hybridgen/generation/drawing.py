@@ -9,6 +9,7 @@ What one row gives never depends on the other rows: no reduction crosses rows, a
 shared in width the extra columns hold probability zero.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,12 +65,13 @@ def choose_tokens(
     Raises:
         ValueError: if logits are NaN or infinite, or no token is left to choose in some row.
     """
-    block = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
-    if len(logits) <= block:
+    count = logits.shape[0]
+    block = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else count
+    if count <= block:
         return _choose_in_block(logits, history, uniforms, options, new_tokens, end_tokens)
     parts = [
         _choose_in_block(logits[rows], history[rows], uniforms[rows], options, new_tokens, end_tokens)
-        for rows in (slice(start, start + block) for start in range(0, len(logits), block))
+        for rows in (slice(start, start + block) for start in range(0, count, block))
     ]
     return Choice(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -111,11 +113,11 @@ def _draw_from_model(log_probs: Tensor, uniforms: Tensor) -> Choice | None:
     cumulative = log_probs.exp().cumsum(-1, dtype=exact)  # (B, V)
     targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
     columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=log_probs.shape[1] - 1)  # (B, 1)
-    drawn = log_probs.gather(1, columns)[:, 0]
-    # False for a token of no probability, and for logits that are NaN or infinite, which make a row of NaN.
-    if not bool((drawn > -torch.inf).all()):
+    drawn = log_probs.gather(1, columns).squeeze(1)
+    # A token of no probability is at -inf, and logits that are NaN or infinite make a row of NaN.
+    if not math.isfinite(drawn.sum().item()):
         return None
-    return Choice(columns[:, 0], drawn, drawn)
+    return Choice(columns.squeeze(1), drawn, drawn)
 
 
 def check_choosable(scores: Tensor, new_tokens: int) -> None:

@@ -166,7 +166,6 @@ def stream(
     return _stream(step, read, options, end_tokens, readers, numbers)
 
 
-@torch.no_grad()
 def _stream(
     step: Step,
     read: ReadPrompts,
@@ -176,15 +175,19 @@ def _stream(
     numbers: np.ndarray,
 ) -> Iterator[StreamStep]:
     tokens, history, state = read
-    rows = torch.arange(len(tokens), device=tokens.device)  # (N,) where the running rows stand among the prompts
+    running = tokens.shape[0]
+    rows = torch.arange(running, device=tokens.device)  # (N,) where the running rows stand among the prompts
     for position in range(options.max_new_tokens):
-        logits, state = step(tokens, state)
-        check_logits(logits, len(tokens), end_tokens)
         ahead = position % DRAWS_AHEAD
         if ahead == 0:
             count = min(DRAWS_AHEAD, options.max_new_tokens - position)
-            draws = torch.from_numpy(uniforms_of_steps(options.seed, numbers, position, count)).to(tokens.device)
-        choice = choose_tokens(logits, history, draws[ahead], options, new_tokens=position, end_tokens=end_tokens)
+            made = uniforms_of_steps(options.seed, numbers, position, count)
+            draws = torch.from_numpy(made).to(tokens.device).unbind(0)
+        # Not around the yield: gradients of whoever reads the stream stay as they are.
+        with torch.no_grad():
+            logits, state = step(tokens, state)
+            check_logits(logits, running, end_tokens)
+            choice = choose_tokens(logits, history, draws[ahead], options, new_tokens=position, end_tokens=end_tokens)
         tokens = choice.tokens
         event = _read_choice(choice, rows, options, end_tokens, readers, position + 1)
         yield event
@@ -193,10 +196,11 @@ def _stream(
             return
         if options.needs_history:
             history = torch.cat([history, tokens[:, None]], dim=1)
-        if len(going_on) < len(tokens):
+        if len(going_on) < running:
+            running = len(going_on)
             kept = torch.tensor(going_on, device=tokens.device)
             tokens, history, rows, numbers = tokens[kept], history[kept], rows[kept], numbers[going_on]
-            draws, state = draws[:, kept], select_rows(state, kept)
+            draws, state = [draw[kept] for draw in draws], select_rows(state, kept)
 
 
 def _read_choice(
@@ -212,7 +216,7 @@ def _read_choice(
     tokens = choice.tokens.tolist()
     is_end = [token in end_tokens for token in tokens] if end_tokens else [False] * len(tokens)
     reasons: list[FinishReason | None] = ["eos" if ends else default for ends in is_end]
-    num_tokens = [length] * len(rows)
+    num_tokens = [length] * len(tokens)
     if readers is None:
         return StreamStep(rows, *choice, reasons, num_tokens, None)
     texts = []
@@ -234,7 +238,7 @@ def _collect(steps: list[StreamStep], batch_size: int, pad_token_id: int) -> Sam
     log_probs = torch.zeros(batch_size, len(steps), device=device)
     sampling_log_probs = torch.zeros_like(log_probs)
     # As long as no row has ended, the steps are joined at once.
-    whole = next((number for number, event in enumerate(steps) if len(event.rows) < batch_size), len(steps))
+    whole = next((number for number, event in enumerate(steps) if event.rows.shape[0] < batch_size), len(steps))
     tokens[:, :whole] = torch.stack([event.tokens for event in steps[:whole]], 1)
     log_probs[:, :whole] = torch.stack([event.log_probs for event in steps[:whole]], 1)
     sampling_log_probs[:, :whole] = torch.stack([event.sampling_log_probs for event in steps[:whole]], 1)
