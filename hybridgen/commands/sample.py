@@ -1,6 +1,5 @@
 """`hybridgen sample`: new text, series, sounds or music from a checkpoint."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.latent import prior_rows
 from hybridgen.commands.options import Parser
 from hybridgen.commands.sequences import add_sequence_options, refuse_for_text, write_sequences
+from hybridgen.commands.writing import write_json_lines
 
 
 def run(arguments: list[str]) -> int:
@@ -92,8 +92,5 @@ def _write(out: str | None, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             print(f"--- sample {row['sample']}\n{row['prompt']}{row['text']}")
         return
-    partial = Path(out).with_name(Path(out).name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(out)
+    write_json_lines(out, rows)
     print(f"{len(rows)} samples written to {out}", file=sys.stderr)

@@ -131,7 +131,12 @@ def _name_of(config: Any) -> str:
 def _quieten() -> None:
     """Leave out what is advertising, or about code that is not the user's."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
-    for message in ("Experiment logs directory", r"`isinstance\(treespec, LeafSpec\)`", ".*does not have many workers"):
+    for message in (
+        "Experiment logs directory",
+        r"`isinstance\(treespec, LeafSpec\)`",
+        ".*does not have many workers",
+        "Be aware that when using `ckpt_path`",  # evaluation needs no callbacks of training
+    ):
         warnings.filterwarnings("ignore", message)
 
 
