@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -192,8 +193,13 @@ def warn_of_collapse(report: CollapseReport | None) -> bool:
     """Say once, in one sentence, that the latent is ignored; returns whether it was."""
     if report is None or not report.verdict.ignored:
         return False
-    _log.warning("%s", report.verdict.sentence)
+    _warn(report.verdict.sentence)
     return True
+
+
+@rank_zero_only
+def _warn(sentence: str) -> None:
+    _log.warning("%s", sentence)
 
 
 def _report_metrics(report: CollapseReport | None) -> dict[str, float]:
