@@ -24,8 +24,9 @@ from hybridgen.cells.noise import dropout_mask
 from hybridgen.data import TextBatch
 from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_search, sample, stream
 from hybridgen.generation.prompts import first_tokens
+from hybridgen.generation.stepping import token_step
 from hybridgen.models.building import build_stack
-from hybridgen.models.optimisation import make_optimizer, make_schedule
+from hybridgen.models.optimisation import fuse_, make_optimizer, make_schedule
 from hybridgen.objectives import likelihood
 from hybridgen.tracking.samples import SampleText
 
@@ -272,6 +273,7 @@ class LanguageModel(pl.LightningModule):
             weight_decay=options.weight_decay,
             options=betas | (options.optimizer_options or {}),
         )
+        fuse_(optimizer, self.device)
         schedulers = make_schedule(
             optimizer,
             options.schedule,
@@ -381,14 +383,10 @@ class LanguageModel(pl.LightningModule):
         tokens = [first_tokens(self.codec, prompt) for prompt in prompts]
         eos = self.codec.eos_id if self.codec.name != "words" else None
         return {
-            "step": self._next,
+            "step": token_step(self.embedding.weight, self.stack, self.head),
             "prompts": tokens,
             "state": self.stack.initial_state(len(prompts)),
             "eos_token_id": eos,
             "decode": self.codec.decode,
             "prefill": lambda inputs, lengths, state: self.hidden(inputs, state, lengths=lengths)[1],
         }
-
-    def _next(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        output, state = self.stack.step(self.embedding(tokens), state)
-        return self.head.log_probs(output), state

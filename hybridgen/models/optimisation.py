@@ -66,6 +66,23 @@ def make_optimizer(
         raise ValueError(f"an option of optimizer {name!r} has a value of the wrong type: {error}") from None
 
 
+def fuse_(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let Adam go over the weights once, by torch's fused kernel, where there is one.
+
+    On a CPU that is a third of the time of an update and a tenth of a whole step of a word model. Set on the groups
+    rather than in the constructor, which Lightning's gradient clipping in half precision refuses.
+
+    Args:
+        optimizer: left as it is unless it is an ``Adam`` or ``AdamW`` for which no implementation was chosen.
+        device: where the weights are.
+    """
+    if not isinstance(optimizer, torch.optim.Adam) or device.type not in ("cpu", "cuda"):
+        return
+    for group in optimizer.param_groups:
+        if not any(group.get(name) for name in ("fused", "foreach", "differentiable")):
+            group["fused"] = True
+
+
 def adamw(
     modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:

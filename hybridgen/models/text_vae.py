@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.data import TextBatch
-from hybridgen.models.optimisation import make_optimizer, make_schedule
+from hybridgen.models.optimisation import fuse_, make_optimizer, make_schedule
 from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
 from hybridgen.models.text_vae_network import SentenceVAE
 from hybridgen.models.text_vae_options import check_choices, check_fit
@@ -227,9 +227,7 @@ class TextVAE(SentenceVAE):
             weight_decay=options.weight_decay,
             options=({"betas": tuple(options.betas)} if adaptive else {}) | own,
         )
-        if adaptive and self.device.type in ("cpu", "cuda") and not {"fused", "foreach", "differentiable"} & own.keys():
-            for group in optimizer.param_groups:
-                group["fused"] = True  # one pass over the weights: a tenth of a training step is saved on a CPU
+        fuse_(optimizer, self.device)
         schedulers = make_schedule(
             optimizer,
             options.schedule,
