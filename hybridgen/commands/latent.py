@@ -1,6 +1,5 @@
 """What the commands on a latent space share: the model, sentences from files, and tables."""
 
-import json
 import shutil
 import sys
 import textwrap
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybridgen.commands.options import Parser
+from hybridgen.commands.writing import write_json_lines
 
 #: Sentences that are decoded at a time; decides the memory, not the result.
 TOGETHER = 128
@@ -211,11 +211,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def write_rows(out: str | None, rows: list[dict[str, Any]]) -> None:
-    """Write JSON lines, if a file is wanted: under another name first, so that no half of it is ever there."""
+    """Write JSON lines, if a file is wanted."""
     if out is None:
         return
-    partial = Path(out).with_name(Path(out).name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(out)
+    write_json_lines(out, rows)
     print(f"{len(rows)} rows written to {out}", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridgen.commands.options import Parser
+from hybridgen.commands.run_config import data_section
 from hybridgen.commands.writing import write_json_lines
 
 if TYPE_CHECKING:
@@ -144,16 +145,10 @@ class _Texts:
 
 def _data_of(config: Path, codec: Any, errors: str) -> Any:
     """The text data of a saved configuration, read by the model's own codec."""
-    import yaml
-
     from hybridgen.data import TextData
 
-    try:
-        data = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-        name, arguments = data["class_path"], dict(data.get("init_args") or {})
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        raise ValueError(f"--config: {config} is no configuration with data: give the config.yaml of a run") from None
-    if name.rpartition(".")[2] != "TextData":
+    name, arguments = data_section(config)
+    if name != "TextData":
         raise ValueError(f"--config: {config} trains on {name}: only a TextData is scored")
     if arguments.get("layout") == "lines":
         raise ValueError(

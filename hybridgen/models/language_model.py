@@ -26,7 +26,7 @@ from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_sear
 from hybridgen.generation.prompts import first_tokens
 from hybridgen.generation.stepping import token_step
 from hybridgen.models.building import build_stack
-from hybridgen.models.optimisation import fuse_, make_optimizer, make_schedule
+from hybridgen.models.optimisation import configure
 from hybridgen.objectives import likelihood
 from hybridgen.tracking.samples import SampleText
 
@@ -264,25 +264,7 @@ class LanguageModel(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule that the configuration names; see :mod:`hybridgen.models.optimisation`."""
-        options = self.hparams
-        betas = {"betas": tuple(options.betas)} if options.optimizer in ("adamw", "adam") else {}
-        optimizer = make_optimizer(
-            [self],
-            options.optimizer,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            options=betas | (options.optimizer_options or {}),
-        )
-        fuse_(optimizer, self.device)
-        schedulers = make_schedule(
-            optimizer,
-            options.schedule,
-            self.trainer,
-            warmup_steps=options.warmup_steps,
-            final_fraction=options.final_learning_rate,
-            options=options.schedule_options,
-        )
-        return [optimizer], schedulers
+        return configure(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file complete: the codec, and the state between two chunks."""

@@ -66,6 +66,38 @@ def make_optimizer(
         raise ValueError(f"an option of optimizer {name!r} has a value of the wrong type: {error}") from None
 
 
+def configure(module: Any) -> tuple[list[torch.optim.Optimizer], list[dict[str, Any]]]:
+    """Optimiser and schedule of a Lightning module by its hyperparameters: what ``configure_optimizers`` returns.
+
+    Args:
+        module: with a trainer, and the hyperparameters ``optimizer``, ``optimizer_options``, ``learning_rate``,
+            ``weight_decay``, ``betas``, ``schedule``, ``schedule_options``, ``warmup_steps`` and
+            ``final_learning_rate``.
+
+    Raises:
+        ValueError: if one of them does not fit.
+    """
+    options = module.hparams
+    betas = {"betas": tuple(options.betas)} if options.optimizer in ("adamw", "adam") else {}
+    optimizer = make_optimizer(
+        [module],
+        options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        options=betas | (options.optimizer_options or {}),
+    )
+    fuse_(optimizer, module.device)
+    schedulers = make_schedule(
+        optimizer,
+        options.schedule,
+        module.trainer,
+        warmup_steps=options.warmup_steps,
+        final_fraction=options.final_learning_rate,
+        options=options.schedule_options,
+    )
+    return [optimizer], schedulers
+
+
 def fuse_(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     """Let Adam go over the weights once, by torch's fused kernel, where there is one.
 

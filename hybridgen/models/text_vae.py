@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.data import TextBatch
-from hybridgen.models.optimisation import fuse_, make_optimizer, make_schedule
+from hybridgen.models.optimisation import configure
 from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
 from hybridgen.models.text_vae_network import SentenceVAE
 from hybridgen.models.text_vae_options import check_choices, check_fit
@@ -217,26 +217,7 @@ class TextVAE(SentenceVAE):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule that the configuration names; see :mod:`hybridgen.models.optimisation`."""
-        options = self.hparams
-        own = options.optimizer_options or {}
-        adaptive = options.optimizer in ("adamw", "adam")
-        optimizer = make_optimizer(
-            [self],
-            options.optimizer,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            options=({"betas": tuple(options.betas)} if adaptive else {}) | own,
-        )
-        fuse_(optimizer, self.device)
-        schedulers = make_schedule(
-            optimizer,
-            options.schedule,
-            self.trainer,
-            warmup_steps=options.warmup_steps,
-            final_fraction=options.final_learning_rate,
-            options=options.schedule_options,
-        )
-        return [optimizer], schedulers
+        return configure(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file complete: the codec, and where the schedules are."""
