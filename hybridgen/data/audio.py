@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from hybridgen import codecs
@@ -20,7 +20,8 @@ from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.data.audio_files import fit_length, read_rate, read_sound, seconds_to_samples, trim_silence
 from hybridgen.data.audio_sources import PARTS, Sound, choose_labels, find_sounds
 from hybridgen.data.errors import DataError, check_choice, check_count, check_fraction
-from hybridgen.data.series_batches import SequenceLoader, Sequences
+from hybridgen.data.sequence_data import SequenceDataModule
+from hybridgen.data.series_batches import Sequences
 from hybridgen.data.synthetic_notes import Note, make_notes
 
 _CODECS = {"log_mel": LogMelCodec, "framed": FramedCodec, "mu_law": MuLawCodec}
@@ -34,7 +35,7 @@ class _Piece(NamedTuple):
     number: int
 
 
-class AudioData(LightningDataModule):
+class AudioData(SequenceDataModule):
     """Sounds from anywhere, as batches of frames for a sequence GAN.
 
     Every sound becomes one channel (the mean of those that it has) at one sample rate. Batches are
@@ -219,33 +220,9 @@ class AudioData(LightningDataModule):
         chosen = pieces if indices is None else [pieces[index] for index in np.asarray(indices).tolist()]
         return [torch.from_numpy(self._cut(self._prepare(sound), number)) for sound, number in chosen]
 
-    def prepare_data(self) -> None:
-        """Read the sounds once, so that what is wrong with them shows before training starts."""
-        for part in self._sounds:
-            self.sequences(part)
-
-    def train_dataloader(self) -> SequenceLoader:
-        """Return this process's batches of the training part."""
-        return self._loader("train", self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> list[SequenceLoader]:
-        """Return this process's batches of the validation part, or nothing if there is none."""
-        return [self._loader("valid", self.evaluation_batch_size, shuffle=False)] if "valid" in self._sounds else []
-
-    def test_dataloader(self) -> list[SequenceLoader]:
-        """Return this process's batches of the test part, or nothing if there is none."""
-        return [self._loader("test", self.evaluation_batch_size, shuffle=False)] if "test" in self._sounds else []
-
-    def _loader(self, part: str, batch_size: int, *, shuffle: bool) -> SequenceLoader:
-        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return SequenceLoader(
-            self.sequences(part),
-            batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
-            shuffle=shuffle,
-            seed=self.seed,
-        )
+    @property
+    def parts(self) -> Iterable[str]:
+        return self._sounds
 
     @cached_property
     def _unscaled(self) -> AudioCodec:

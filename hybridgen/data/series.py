@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from pytorch_lightning import LightningDataModule
 
 from hybridgen import codecs
 from hybridgen.codecs import Series, SeriesCodec
@@ -16,7 +15,8 @@ from hybridgen.codecs.columns import SCALINGS, encode_columns, sort_categories
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.timestamps import TimeRule, fit_times
 from hybridgen.data.errors import DataError, check_choice, check_count, check_fraction
-from hybridgen.data.series_batches import SequenceLoader, Sequences
+from hybridgen.data.sequence_data import SequenceDataModule
+from hybridgen.data.series_batches import Sequences
 from hybridgen.data.series_sources import KNOWN_SERIES, ColumnRoles, locate_series, read_series
 from hybridgen.data.series_table import MISSING, SeriesTable, cut_windows, divide_rows, divide_series
 from hybridgen.data.synthetic_series import SYNTHETIC, synthetic_table
@@ -25,7 +25,7 @@ _SPLITS = ("blocks", "series", "overlapping")
 _PARTS = ("train", "valid", "test")
 
 
-class SeriesData(LightningDataModule):
+class SeriesData(SequenceDataModule):
     """Time series from anywhere, as batches for a sequence GAN or a variational RNN.
 
     The codec (scales, categories, names, times) is built on the training part. Batches are
@@ -268,33 +268,9 @@ class SeriesData(LightningDataModule):
             )
         return found
 
-    def prepare_data(self) -> None:
-        """Read the data once, so that what is wrong with it shows before training starts."""
-        for part in self._spans:
-            self.sequences(part)
-
-    def train_dataloader(self) -> SequenceLoader:
-        """Return this process's batches of the training part."""
-        return self._loader("train", self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> list[SequenceLoader]:
-        """Return this process's batches of the validation part, or nothing if there is none."""
-        return [self._loader("valid", self.evaluation_batch_size, shuffle=False)] if "valid" in self._spans else []
-
-    def test_dataloader(self) -> list[SequenceLoader]:
-        """Return this process's batches of the test part, or nothing if there is none."""
-        return [self._loader("test", self.evaluation_batch_size, shuffle=False)] if "test" in self._spans else []
-
-    def _loader(self, part: str, batch_size: int, *, shuffle: bool) -> SequenceLoader:
-        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return SequenceLoader(
-            self.sequences(part),
-            batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
-            shuffle=shuffle,
-            seed=self.seed,
-        )
+    @property
+    def parts(self) -> Iterable[str]:
+        return self._spans
 
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, int, int]]]:
