@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hybridgen.commands.options import one_sentence
+from hybridgen.commands.trainer_parts import common_callbacks, training_callbacks
 from hybridgen.tracking.predictions import WritePredictions
-from hybridgen.tracking.progress import Progress
-from hybridgen.tracking.run_folder import SaveConfig, checkpoints, loggers, next_run_folder
+from hybridgen.tracking.run_folder import SaveConfig, loggers, next_run_folder
 from hybridgen.tracking.wandb_logger import WANDB_MODES
 
 #: Norm that gradients are clipped to, where the configuration does not say.
@@ -90,10 +89,8 @@ class TrainingCLI(LightningCLI):
         if not self.model.automatic_optimization and config.trainer.gradient_clip_val == DEFAULT_CLIP:
             kwargs.setdefault("gradient_clip_val", None)
         own = self.config_init[self.subcommand].trainer.callbacks or []
-        callbacks = [*(own if isinstance(own, list) else [own])]
-        has = {kind: any(isinstance(c, kind) for c in callbacks) for kind in (Checkpoint, ProgressBar)}
-        if config.trainer.enable_progress_bar is not False and not has[ProgressBar]:
-            callbacks.append(Progress())
+        own = [*(own if isinstance(own, list) else [own])]
+        callbacks = own + common_callbacks(own, config)
         if self.subcommand == "predict":
             callbacks.append(WritePredictions(_writable(config.predictions)))
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
@@ -102,12 +99,7 @@ class TrainingCLI(LightningCLI):
             self.save_config_kwargs["folder"] = self.folder
             if config.trainer.logger in (None, True):
                 kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
-            # A checkpoint callback of the configuration, or none at all, is the user's choice.
-            if config.trainer.enable_checkpointing is not False and not has[Checkpoint]:
-                monitor = config.monitor or getattr(self.model, "monitor", "val/loss")
-                callbacks.append(checkpoints(self.folder, monitor=monitor))
-            if hasattr(self.model, "run_callbacks"):
-                callbacks += self.model.run_callbacks(self.folder)
+            callbacks += training_callbacks(own, config, self.model, self.folder)
         elif config.trainer.logger in (None, True):
             kwargs.setdefault("logger", False)  # Lightning's own would leave a folder that nobody asked for
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
