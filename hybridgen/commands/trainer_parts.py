@@ -10,6 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
+from hybridgen.tracking.finite import SkipNonFinite
+from hybridgen.tracking.processes import NoiseByRank
 from hybridgen.tracking.progress import Progress
 from hybridgen.tracking.run_folder import checkpoints
 
@@ -48,6 +50,9 @@ def training_callbacks(
     if config.trainer.enable_checkpointing is not False and not has(own, Checkpoint):
         monitor = config.monitor or getattr(model, "monitor", "val/loss")
         added.append(checkpoints(folder, monitor=monitor))
+    added.append(NoiseByRank())
+    if not has(own, SkipNonFinite):
+        added.append(SkipNonFinite())
     if hasattr(model, "run_callbacks"):
         added += model.run_callbacks(folder)
     return added

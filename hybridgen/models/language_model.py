@@ -27,6 +27,7 @@ from hybridgen.generation.prompts import first_tokens
 from hybridgen.generation.stepping import token_step
 from hybridgen.models.building import build_stack
 from hybridgen.models.optimisation import configure
+from hybridgen.models.processes import shared
 from hybridgen.objectives import likelihood
 from hybridgen.tracking.samples import SampleText
 
@@ -189,7 +190,8 @@ class LanguageModel(pl.LightningModule):
         loss, outputs, state = self.nats(batch, state)
         self.carried = states.detach(state)
         self.tokens_seen += batch.num_targets * self.trainer.world_size
-        self.log("train/loss", loss, prog_bar=True, batch_size=batch.num_targets)
+        share, means = shared({"loss": loss}, batch.num_targets, self.device)
+        self.log("train/loss", means["loss"], prog_bar=True, batch_size=batch.num_targets)
         self.log("train/tokens_seen", float(self.tokens_seen), batch_size=1)
         alpha, beta = self.hparams.activation_regularisation, self.hparams.temporal_regularisation
         if alpha:
@@ -198,7 +200,12 @@ class LanguageModel(pl.LightningModule):
             loss = loss + likelihood.temporal_activation_regularisation(
                 outputs, beta=beta, lengths=batch.lengths, resets=batch.resets
             )
-        return loss
+        return loss * share
+
+    def forget_state(self) -> None:
+        """Start from a fresh state with the next chunk, where the carried one is not finite."""
+        if self.carried is not None and not all(bool(part.isfinite().all()) for part in self.carried):
+            self.carried = None
 
     def on_validation_epoch_start(self) -> None:
         self._evaluated: Any = None

@@ -25,6 +25,7 @@ from hybridgen.data.lines import Lines
 from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
+from hybridgen.models.processes import shared, train_parts_in_turn
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
@@ -142,6 +143,7 @@ class LatentGAN(pl.LightningModule):
         data = self.trainer.datamodule
         if data is None:
             return
+        train_parts_in_turn(self)
         if data.layout != "lines":
             raise ValueError("a latent GAN learns from sentences: set the data's layout to 'lines'")
         if data.codec.to_config() != self.codec.to_config():
@@ -197,6 +199,7 @@ class LatentGAN(pl.LightningModule):
             for_generator.step()
             self.average.update_parameters(self.generator)
             values["generator_loss"] = loss
+        _, values = shared(values, size, self.device)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=size)
 
     def _score(self, latents: Tensor) -> Tensor:

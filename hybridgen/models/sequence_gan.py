@@ -12,12 +12,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
+from hybridgen.models.processes import shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import check_options, random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import (
     CodeCritic,
@@ -200,10 +200,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         data = self.trainer.datamodule
         if data is None:
             return
-        strategy = self.trainer.strategy
-        if isinstance(strategy, DDPStrategy):
-            # Every backward pass is of some networks only; without this torch takes the others for forgotten.
-            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        train_parts_in_turn(self)
         if str(self.trainer.precision).startswith("16"):
             raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
         if stage == "fit":
@@ -257,6 +254,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self._raw = self.optimizers(use_pl_optimizer=False)
         total = self.trainer.estimated_stepping_batches
         learns_codes = options.mode == "latent" and step < options.autoencoder_steps
+        self._share, _ = shared({}, len(batch.values), self.device)
         if options.mode == "latent":
             start, end = (0, options.autoencoder_steps) if learns_codes else (options.autoencoder_steps, total)
         else:
@@ -275,6 +273,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             values = self._update_over_sequences(batch, step)
         # Of all optimisers only this one is Lightning's: the batch counts once.
         self.optimizers()[0].step()
+        _, values = shared(values, len(batch.values), self.device)
         if "critic_accuracy" in values:
             self.alarm.see_accuracy(float(values["critic_accuracy"]), step)
         values["learning_rate"] = factor * self._peaks[3 if learns_codes else 1]

@@ -11,13 +11,20 @@ from hybridgen.models.sequence_gan_output import valid_steps
 from hybridgen.models.sequence_gan_parts import Sample, Scores
 from hybridgen.models.sequence_gan_watch import Guard
 from hybridgen.objectives import adversarial
+from hybridgen.tracking.finite import in_any_process
 
 
 class Updates:
     """What a batch does to the networks; part of :class:`hybridgen.models.SequenceGAN`.
 
     Optimisers are torch's own here, not Lightning's, which would count every step of each of them.
+
+    Attributes:
+        skipped_updates: updates of whichever network that were left out because a number was not finite.
     """
+
+    skipped_updates = 0
+    _share = 1.0  # of the batch that all processes have together; see hybridgen.models.processes.shared
 
     def _learn_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
         if len(batch.values) < 2:
@@ -137,20 +144,25 @@ class Updates:
     def _update(self, which: int, module: nn.Module, loss: Tensor, number: int) -> bool:
         """Backward and, where all batches of an update are there, a step; whether there was one."""
         optimizer, options = self._raw[which], self.hparams
-        # An update over codes is never of more than one batch.
-        batches = 1 if options.mode == "latent" and which != 3 else options.accumulate_batches
+        batches = self._batches_of(which)
         if number % batches == 0:
             optimizer.zero_grad()
-        self.manual_backward(loss / batches)
+        self.manual_backward(loss * (self._share / batches))
         if (number + 1) % batches:
             return False
         norm = nn.utils.clip_grad_norm_(module.parameters(), options.gradient_clip_val or float("inf"))
-        if not bool(loss.isfinite() & norm.isfinite()):
+        if in_any_process(~(loss.isfinite() & norm.isfinite())):
+            self.skipped_updates += 1
             self.guard.roll_back(self._raw[1:], self.global_step)
             return False
         optimizer.step()
         self.guard.good()
         return True
+
+    def _batches_of(self, which: int) -> int:
+        """How many batches an update of an optimiser's network is of."""
+        # An update over codes is never of more than one batch.
+        return 1 if self.hparams.mode == "latent" and which != 3 else self.hparams.accumulate_batches
 
     def _drawn(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in noise.items()}

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
+
+from hybridgen.tracking.finite import TrainingDiverged
 
 log = logging.getLogger("hybridgen.sequence_gan")
 
@@ -57,7 +60,7 @@ class CollapseAlarm:
         self.mean += (accuracy - self.mean) / self.patience
         self.count += 1
         if self.count >= self.patience and self.mean > self.accuracy:
-            log.warning(
+            _warn(
                 "batch %d: the critic has been right %.1f%% of the time: the generator gets no useful gradient; raise "
                 "penalty_weight, lower critic_learning_rate or add augmentation",
                 step,
@@ -70,7 +73,7 @@ class CollapseAlarm:
         worst = min(ratios)
         if worst >= self.low:
             return False
-        log.warning(
+        _warn(
             "batch %d: the generator is collapsing: generated series vary %.3f times as much as real ones (distance), "
             "%.3f times (variance); raise penalty_weight, set minibatch to true or train longer",
             step,
@@ -112,15 +115,15 @@ class Guard:
         """Bring the last good weights back; the generator's are those of its average, if there is one.
 
         Raises:
-            ValueError: if that has been done ``most`` times without a good copy between.
+            TrainingDiverged: if that has been done ``most`` times without a good copy between.
         """
         self.failures += 1
         if self.failures > self.most:
-            raise ValueError(
+            raise TrainingDiverged(
                 f"training diverged {self.failures} times in a row, last at batch {step}: lower learning_rate or "
                 "gradient_clip_val, or raise penalty_weight"
             )
-        log.warning("batch %d: a loss or gradient is not finite: going back to the last good weights", step)
+        _warn("batch %d: a loss or gradient is not finite: going back to the last good weights", step)
         for name, module in self.modules.items():
             state: dict[str, Any] = self._good[name]
             module.load_state_dict(state)
@@ -131,3 +134,8 @@ class Guard:
             optimizer.state.clear()  # its moments are not finite either
             optimizer.zero_grad()
         self._since = 0
+
+
+@rank_zero_only
+def _warn(message: str, *values: Any) -> None:
+    log.warning(message, *values)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from hybridgen.models.building import build_stack
 from hybridgen.models.element_model import ElementModel
+from hybridgen.models.processes import shared
 from hybridgen.objectives import likelihood
 
 
@@ -112,13 +113,14 @@ class SequenceModel(ElementModel):
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         nll, outputs = self._nats(batch.elements, batch.lengths, self.labels_of(batch))
         loss = nll.sum() / batch.num_elements
-        self.log("train/loss", loss, prog_bar=True, batch_size=batch.num_elements)
+        share, means = shared({"loss": loss}, batch.num_elements, self.device)
+        self.log("train/loss", means["loss"], prog_bar=True, batch_size=batch.num_elements)
         alpha, beta = self.options["activation_regularisation"], self.options["temporal_regularisation"]
         if alpha:
             loss = loss + likelihood.activation_regularisation(outputs, alpha=alpha, lengths=batch.lengths)
         if beta:
             loss = loss + likelihood.temporal_activation_regularisation(outputs, beta=beta, lengths=batch.lengths)
-        return loss
+        return loss * share
 
     def bounds(self, batch: Any, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
         """The exact negative log-likelihood, under the name ``nats``."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hybridgen import codecs
 from hybridgen.data import TextBatch
 from hybridgen.models.optimisation import configure
+from hybridgen.models.processes import shared
 from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
 from hybridgen.models.text_vae_network import SentenceVAE
 from hybridgen.models.text_vae_options import check_choices, check_fit
@@ -172,14 +173,16 @@ class TextVAE(SentenceVAE):
             term, plain, weight = self.kl_control(kl, step=self.global_step - self.kl_start_step)
             loss = reconstruction + term
         self._loss_per_token = loss.detach() * size / batch.num_targets
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        values = {"reconstruction": reconstruction, "kl": plain, "kl_weight": weight}
+        values = {"loss": loss, "reconstruction": reconstruction, "kl": plain}
+        share, values = shared(values, size, self.device)
+        self.log("train/loss", values.pop("loss"), prog_bar=True, batch_size=size)
+        values["kl_weight"] = weight
         if self.kl_control.target is not None:
             values["kl_multiplier"] = self.kl_control.multiplier
         if self.aggressive is not None:
             values["aggressive"] = float(self.aggressive.active)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=size)
-        return loss
+        return loss * share
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """While the encoder is trained aggressively, only a part of the model has gradients."""
@@ -190,7 +193,9 @@ class TextVAE(SentenceVAE):
         for parameter in self.parameters():
             if (id(parameter) in encoder) != (part == "encoder"):
                 parameter.grad = None
-        self.aggressive.step(float(self._mean_of_processes(self._loss_per_token)))
+        loss = float(self._mean_of_processes(self._loss_per_token))
+        if math.isfinite(loss):  # or else this step is left out
+            self.aggressive.step(loss)
 
     def _mean_of_processes(self, value: Tensor) -> Tensor:
         """What all processes decide by, so that they decide alike."""

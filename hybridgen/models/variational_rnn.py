@@ -14,6 +14,7 @@ from torch import Tensor
 from hybridgen.closest import did_you_mean
 from hybridgen.evaluation import particles
 from hybridgen.models.element_model import ElementModel
+from hybridgen.models.processes import shared
 from hybridgen.models.variational_rnn_bounds import Paths, filter_particles, walk
 from hybridgen.models.variational_rnn_dynamics import KINDS
 from hybridgen.objectives.variational import KLControl
@@ -163,10 +164,12 @@ class VariationalRNN(ElementModel):
         nats, kl, weight = self._objective(batch)
         frames = batch.num_elements
         size = len(batch.lengths)
-        self.log("train/loss", nats * size / frames, prog_bar=True, batch_size=frames)
-        self.log("train/kl_per_frame", kl * size / frames, batch_size=frames)
+        loss = nats * size / frames
+        share, means = shared({"loss": loss, "kl_per_frame": kl * size / frames}, frames, self.device)
+        self.log("train/loss", means["loss"], prog_bar=True, batch_size=frames)
+        self.log("train/kl_per_frame", means["kl_per_frame"], batch_size=frames)
         self.log("train/kl_weight", float(weight), batch_size=1)
-        return nats * size / frames
+        return loss * share
 
     def _objective(self, batch: Any) -> tuple[Tensor, Tensor, float]:
         """What is minimised and the KL, in nats per sequence, and the KL's weight."""

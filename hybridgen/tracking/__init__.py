@@ -1,1 +1,6 @@
 """Tracking: where a run's files go and what is logged while it trains."""
+
+from hybridgen.tracking.finite import SkipNonFinite, TrainingDiverged
+from hybridgen.tracking.gradient_flow import GradientFlow
+
+__all__ = ["GradientFlow", "SkipNonFinite", "TrainingDiverged"]
