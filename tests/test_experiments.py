@@ -18,6 +18,7 @@ NEEDED = {
     "nottingham": ("polymusic", "polymusic/Nottingham.mat"),
     "stocks": ("stocks", "stocks/stock_data.csv"),
     "energy": ("energy", "energy/energy_windows.npz", "energy/energy_data.csv"),
+    "fsdd": ("fsdd", "fsdd/recordings/0_george_0.wav"),
     "air_quality": ("air_quality", "air_quality/air_quality_windows.npz"),
 }
 

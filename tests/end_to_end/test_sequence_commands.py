@@ -2,6 +2,8 @@
 
 import csv
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import mido
@@ -20,6 +22,11 @@ def fit(folder, family, name, *options):
     few = ["--runs", str(folder), "--trainer.max_steps", "2", "--trainer.limit_val_batches", "1"]
     assert main(["fit", "--config", config, *few, *QUIET, *options]) == 0
     return folder / name / "0" / "checkpoints" / "last.ckpt"
+
+
+def script(name, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,15 @@ def test_series_are_written_in_the_units_and_columns_of_the_file(series, tmp_pat
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_the_script_for_series_shows_the_same_from_python(series, rolls, tmp_path, monkeypatch, capsys):
+    script("generate_series.py", monkeypatch, series, tmp_path / "ten.csv")
+    assert len((tmp_path / "ten.csv").read_text().splitlines()) == 1 + 10 * 2 * 8
+    assert "(10, 8, 2)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        script("generate_series.py", monkeypatch, rolls, tmp_path / "no.csv")
+    assert "generates no series" in capsys.readouterr().err
+
+
 def test_series_go_into_a_folder(series, tmp_path):
     assert main(["sample", "--ckpt", str(series), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "series.csv").is_file()
@@ -74,7 +90,7 @@ def test_rolls_are_written_as_midi_and_picture(rolls, tmp_path):
     assert mido.MidiFile(tmp_path / "music" / "sample-1.mid").length >= 0
 
 
-def test_sounds_are_written_as_wav_with_a_manifest(tmp_path):
+def test_sounds_are_written_as_wav_with_a_manifest_and_compared(tmp_path, monkeypatch, capsys):
     config = tmp_path / "notes.yaml"
     config.write_text(
         "model:\n  class_path: hybridgen.models.SequenceGAN\n  init_args:\n    mode: direct\n"
@@ -92,6 +108,17 @@ def test_sounds_are_written_as_wav_with_a_manifest(tmp_path):
     samples, rate = soundfile.read(out / lines[0]["file"])
     assert len(samples) > 0
     assert rate == lines[0]["sample_rate"]
+
+    script("generate_audio.py", monkeypatch, checkpoint, tmp_path / "each")
+    assert len(list((tmp_path / "each").glob("*.wav"))) == 2  # plucked and struck
+    with pytest.raises(SystemExit, match="2"):
+        script("generate_audio.py", monkeypatch, checkpoint, tmp_path / "none", "--label", "bowed")
+
+    few = ["--num_samples", "6", "--iterations", "0.03", "--out", str(tmp_path / "report")]
+    assert main(["evaluate", "--ckpt", str(checkpoint), *few]) == 0
+    assert "label accuracy" in capsys.readouterr().out
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())["metrics"]
+    assert {"label_accuracy", "inception_score_ratio", "frechet_distance", "memorisation_ratio"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +144,7 @@ def test_options_that_do_not_fit_series_are_named(series, options, said, tmp_pat
 
 def test_only_series_are_compared(rolls, series, tmp_path, capsys):
     assert main(["evaluate", "--ckpt", str(rolls)]) == 2
-    assert "no series" in capsys.readouterr().err
+    assert "no series or sounds" in capsys.readouterr().err
     lone = tmp_path / "lone.ckpt"
     lone.write_bytes(series.read_bytes())
     assert main(["evaluate", "--ckpt", str(lone)]) == 2
