@@ -23,6 +23,8 @@ COMMANDS = {
     "interpolate": "the sentences between two: hybridgen interpolate --ckpt CKPT 'one sentence' 'another' --steps 8",
     "arithmetic": "change an attribute: hybridgen arithmetic --ckpt CKPT --plus FILE --minus FILE --on FILE",
     "nearest": "the most similar sentences: hybridgen nearest --ckpt CKPT --corpus FILE 'a sentence' --k 5",
+    "runs": "list the runs on this disk",
+    "config": "configurations: hybridgen config ls | cat NAME | cp NAME DEST | validate FILE",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
 }
 

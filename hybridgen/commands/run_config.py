@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from hybridgen import experiments
+
 
 def config_of(checkpoint: str | Path, given: str | None) -> Path:
     """The configuration to take the data from: the one given, else the one in the checkpoint's run folder.
@@ -10,10 +12,14 @@ def config_of(checkpoint: str | Path, given: str | None) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    path = Path(checkpoint).parent.parent / "config.yaml" if given is None else Path(given)
+    if given is not None:
+        return experiments.find(given)
+    path = Path(checkpoint).parent.parent / "config.yaml"
     if not path.is_file():
-        hint = f"there is no file {path}" if given is not None else f"{checkpoint} lies in no run folder (no {path})"
-        raise ValueError(f"--config: {hint}: give the config.yaml of a run")
+        raise ValueError(
+            f"--config: {checkpoint} lies in no run folder (no {path}): give the config.yaml of a run, or a name of "
+            "`hybridgen config ls`"
+        )
     return path
 
 

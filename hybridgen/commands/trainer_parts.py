@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from hybridgen.tracking.finite import SkipNonFinite
 from hybridgen.tracking.processes import NoiseByRank
 from hybridgen.tracking.progress import Progress
+from hybridgen.tracking.record import RunRecord
 from hybridgen.tracking.run_folder import checkpoints
 
 
@@ -45,10 +46,10 @@ def training_callbacks(
         model: what is trained; its ``run_callbacks(folder)`` come last.
         folder: the run folder.
     """
-    added: list[pl.Callback] = []
+    monitor = config.monitor or getattr(model, "monitor", "val/loss")
+    added: list[pl.Callback] = [RunRecord(folder, monitor=monitor)]
     # A checkpoint callback of the configuration, or none at all, is the user's choice.
     if config.trainer.enable_checkpointing is not False and not has(own, Checkpoint):
-        monitor = config.monitor or getattr(model, "monitor", "val/loss")
         added.append(checkpoints(folder, monitor=monitor))
     added.append(NoiseByRank())
     if not has(own, SkipNonFinite):

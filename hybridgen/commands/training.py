@@ -1,9 +1,6 @@
 """`hybridgen fit | validate | test | predict`: the Lightning CLI with run folders and short errors."""
 
-import difflib
-import inspect
 import logging
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from hybridgen.commands.options import one_sentence
+from hybridgen.commands.explaining import explain, with_named_configs
 from hybridgen.commands.trainer_parts import common_callbacks, training_callbacks
 from hybridgen.tracking.predictions import WritePredictions
 from hybridgen.tracking.run_folder import SaveConfig, loggers, next_run_folder
@@ -28,26 +25,12 @@ class ShortErrors(LightningArgumentParser):
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Print one sentence and leave with exit code 2."""
-        text = one_sentence(str(message)) or "the options do not fit"
-        wrong = re.search(r"[Oo]ption '([\w.]+)' is not accepted|[Uu]nrecognized arguments: --([\w.]+)", text)
-        if wrong:
-            name = wrong.group(1) or wrong.group(2)
-            known = {a.dest: a for a in self._actions} | {d: None for d in _class_options()}
-            close = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(
-                name.split(".")[-1], known, 1
-            )
-            text = f"there is no option {name!r}" + (f": did you mean {close[0]!r}?" if close else "")
-        print(f"hybridgen: error: {text}", file=sys.stderr)
+        print(f"hybridgen: error: {self.sentence(message)}", file=sys.stderr)
         raise SystemExit(2)
 
-
-def _class_options() -> list[str]:
-    """Options of the models and data modules that configurations name by class."""
-    from hybridgen import data, models
-
-    offered = [getattr(room, name) for room in (models, data) for name in room.__all__]
-    classes = [c for c in offered if inspect.isclass(c) and issubclass(c, pl.LightningModule | pl.LightningDataModule)]
-    return [option for cls in classes for option in inspect.signature(cls).parameters]
+    def sentence(self, message: str) -> str:
+        """What is wrong, in one sentence."""
+        return explain(str(message), self)
 
 
 class TrainingCLI(LightningCLI):
@@ -82,6 +65,10 @@ class TrainingCLI(LightningCLI):
             help="file that predict writes: a JSON object a line for each row of the test text (its position, text, "
             "tokens, nats, perplexity); rows are lines with data.layout lines, else chunks of evaluation_bptt tokens",
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line; ``--config`` may be the name of an experiment."""
+        self.config = parser.parse_args(with_named_configs(sys.argv[1:] if args is None else args))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""
@@ -137,15 +124,26 @@ def run(arguments: list[str]) -> int:
     _quieten()
     sys.argv = ["hybridgen", *arguments]  # Lightning re-executes this line for further processes
     try:
-        TrainingCLI(
-            parser_class=ShortErrors,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
-            auto_configure_optimizers=False,
-        )
+        training_cli(None)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error  # options of the trainer that do not fit
     return 0
+
+
+def training_cli(
+    arguments: list[str] | None,
+    *,
+    cli: type[TrainingCLI] = TrainingCLI,
+    parser: type[ShortErrors] = ShortErrors,
+) -> TrainingCLI:
+    """Do what a command line says, that of this process where none is given."""
+    return cli(
+        args=arguments,
+        parser_class=parser,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
+        auto_configure_optimizers=False,
+    )

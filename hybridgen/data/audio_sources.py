@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridgen.data.audio_files import SUFFIXES
-from hybridgen.data.errors import DataError, name_the_closest
+from hybridgen.data.errors import DataError, MissingDataError, name_the_closest
 from hybridgen.data.files import data_folders
 from hybridgen.data.synthetic_notes import Note
 
@@ -123,7 +123,7 @@ def _locate(source: str) -> Path:
             if (folder / layout).is_dir():
                 return folder / layout
     remedy = f"run `hybridgen data {source}`, or " if source == "fsdd" else ""
-    raise DataError(
+    raise MissingDataError(
         f"the set {source!r} is not on this machine: {remedy}set HYBRIDGEN_DATA to the folder that holds "
         f"{' or '.join(LAYOUTS[source])}"
     )

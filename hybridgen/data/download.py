@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybridgen.data.download_folder import fetch_folder
-from hybridgen.data.errors import DataError
+from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import cache_folder, data_folders, whole_file
 from hybridgen.data.public_sets import PublicFile, PublicSet, find_public_set
 
@@ -97,7 +97,7 @@ def locate(public_set: PublicSet) -> list[Path]:
             for path, file in zip(paths, public_set.files, strict=True):
                 _check_size(path, path.stat().st_size, file, f"remove it and run `hybridgen data {public_set.name}`")
             return paths
-    raise DataError(
+    raise MissingDataError(
         f"the set {public_set.name!r} is not on this machine: run `hybridgen data {public_set.name}`, "
         f"or set HYBRIDGEN_DATA to the folder that holds {public_set.name}/{public_set.files[0].name}"
     )

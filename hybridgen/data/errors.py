@@ -15,6 +15,10 @@ class DataError(ValueError):
     """
 
 
+class MissingDataError(DataError):
+    """A public set that is not on this machine, and nothing else is wrong."""
+
+
 def name_the_closest(name: object, valid: Iterable[str]) -> str:
     """Phrase the choice a person has: ``"did you mean 'ptb'?"`` for a near miss, otherwise every valid name."""
     valid = list(valid)

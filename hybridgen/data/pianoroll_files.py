@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybridgen.data.errors import DataError
+from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import data_folders, whole_file
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def locate_public(name: str) -> Path:
         path = folder / PUBLIC_FOLDER / file
         if path.is_file():
             return path
-    raise DataError(
+    raise MissingDataError(
         f"the set {name!r} is not on this machine: run `hybridgen data {PUBLIC_FOLDER}`, or set HYBRIDGEN_DATA to the "
         f"folder that holds {PUBLIC_FOLDER}/{file}"
     )

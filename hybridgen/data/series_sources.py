@@ -12,7 +12,7 @@ import numpy as np
 from hybridgen.codecs.columns import Values, observed_cells
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.timestamps import find_format, parse_time
-from hybridgen.data.errors import DataError, name_the_closest
+from hybridgen.data.errors import DataError, MissingDataError, name_the_closest
 from hybridgen.data.files import data_folders
 from hybridgen.data.series_arrays import read_npz, read_parquet
 from hybridgen.data.series_csv import read_csv
@@ -92,7 +92,7 @@ def locate_series(source: str) -> Path:
             for file in known.files:
                 if (folder / source / file).is_file():
                     return folder / source / file
-        raise DataError(
+        raise MissingDataError(
             f"the set {source!r} is not on this machine: run `hybridgen data {source}`, or set HYBRIDGEN_DATA to the "
             f"folder that holds {source}/{known.files[0]}"
         )

@@ -1,0 +1,78 @@
+"""The configurations that come with the toolkit, by name.
+
+They lie in ``experiments/`` of a source checkout, and travel in an installed package as ``hybridgen/_experiments``.
+"""
+
+from pathlib import Path
+
+from hybridgen.closest import did_you_mean
+
+_PACKAGE = Path(__file__).parent
+
+
+def experiments_folder() -> Path:
+    """Where the configurations, ``results/`` and ``published.json`` are.
+
+    Raises:
+        FileNotFoundError: if the installation has lost them.
+    """
+    for folder in (_PACKAGE / "_experiments", _PACKAGE.parent / "experiments"):
+        if (folder / "published.json").is_file():
+            return folder
+    raise FileNotFoundError(f"the experiments are missing from {_PACKAGE}: install hybridgen again")
+
+
+def names() -> list[str]:
+    """``FAMILY/NAME`` of every configuration, sorted."""
+    folder = experiments_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/**/*.yaml"))
+
+
+def find(wanted: str, *, option: str = "--config") -> Path:
+    """The file of a configuration: an existing file of that name, else the experiment so called.
+
+    Args:
+        wanted: a path, ``FAMILY/NAME`` or ``NAME``; ``experiments/FAMILY/NAME.yaml`` works from any folder.
+        option: what the user gave it to, for messages.
+
+    Raises:
+        ValueError: if there is none, or several; the message names the nearest or the candidates.
+    """
+    if Path(wanted).is_file():
+        return Path(wanted)
+    if Path(wanted).is_dir():
+        raise ValueError(f"{option}: {wanted} is a folder: give a YAML file, or a name of `hybridgen config ls`")
+    name = wanted.removesuffix(".yaml").removesuffix(".yml").removeprefix("./").removeprefix("experiments/")
+    known = names()
+    candidates = [each for each in known if name in (each, each.partition("/")[2], each.rpartition("/")[2])]
+    if name in candidates:
+        candidates = [name]
+    if len(candidates) > 1:
+        raise ValueError(f"{option}: {wanted!r} is the name of {' and '.join(candidates)}: say which")
+    if not candidates:
+        nearest = _nearest(name, known)
+        raise ValueError(f"{option}: there is no file {wanted} and no experiment of that name: {nearest}")
+    return experiments_folder() / f"{candidates[0]}.yaml"
+
+
+def description(name: str) -> str:
+    """What the comment at the top of a configuration says first, in one sentence; empty without a comment."""
+    words = []
+    for line in (experiments_folder() / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        words.append(line.lstrip("# ").strip())
+    text = " ".join(words)
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The nearest whole name, or the nearest last part of one."""
+    otherwise = "`hybridgen config ls` lists them"
+    if "/" in name:
+        hint = did_you_mean(name, known, "")
+        if hint:
+            return hint
+    last = {each.rpartition("/")[2] for each in known}
+    return did_you_mean(name.rpartition("/")[2], last, otherwise)

@@ -1,0 +1,1 @@
+"""One HTML file about runs; reads run folders alone."""
