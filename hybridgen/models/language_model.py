@@ -285,8 +285,18 @@ class LanguageModel(pl.LightningModule):
         if self.codec is None:
             self._build(codecs.from_config(checkpoint["codec"]))
         self.tokens_seen = checkpoint["tokens_seen"]
-        carried = checkpoint["carried"]
-        self.carried = None if carried is None else states.from_dict(self.stack, carried)
+        self.load_rank_state(checkpoint)
+
+    def rank_state(self) -> dict[str, Any]:
+        """What only this process has: the state after the last chunk of its lanes."""
+        return {"carried": None if self.carried is None else states.to_dict(self.carried)}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on with the lanes of this process."""
+        carried = state["carried"]
+        self.carried = None
+        if carried is not None:
+            self.carried = states.from_dict(self.stack, {n: part.to(self.device) for n, part in carried.items()})
 
     # Generation ------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self.codec: Any = None
         self.alarm = CollapseAlarm()
         self.guard: Guard | None = None
+        self._loaded_guard: dict[str, Any] | None = None  # from a checkpoint, until training begins
         self._codes: Tensor | None = None
         if codec is not None:
             self._build(codecs.from_config(codec), max_length)
@@ -228,7 +229,12 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
 
     def on_fit_start(self) -> None:
         names = ["generator", "critic", "average", *(["autoencoder"] if self.hparams.mode == "latent" else [])]
+        loaded, self._loaded_guard = self._loaded_guard, None
+        if loaded is not None:
+            names = [name for name in names if name in loaded["good"]]
         self.guard = Guard({name: getattr(self, name) for name in names})
+        if loaded is not None:
+            self.guard.load_state_dict(loaded)
         self._codes = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -285,10 +291,23 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         checkpoint["hybridgen_model"] = type(self).__name__
         checkpoint["options"] = self.options
         checkpoint["codec"] = self.codec.to_config()
+        checkpoint["alarm"] = self.alarm.state_dict()
+        checkpoint["guard"] = None if self.guard is None else self.guard.state_dict()
+        checkpoint["skipped_updates"] = self.skipped_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.codec is None:
             self._build(codecs.from_config(checkpoint["codec"]), checkpoint["options"]["max_length"])
+        if "guard" in checkpoint:
+            self.alarm.load_state_dict(checkpoint["alarm"])
+            self._loaded_guard = checkpoint["guard"]
+            self.skipped_updates = checkpoint["skipped_updates"]
+
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether the gradients are of a part of the batches of an update."""
+        over_codes = self.hparams.mode == "latent" and self.global_step >= self.hparams.autoencoder_steps
+        return not over_codes and self.global_step % self.hparams.accumulate_batches != 0
 
     # Evaluation ------------------------------------------------------------------------------------------------
 

@@ -180,6 +180,7 @@ class Updates:
             parts.append(torch.as_tensor(sequences.attributes).to(parts[0]))
         self._codes = torch.cat(parts, 1)
         # From here on the autoencoder is what it is: going back must not change it.
-        self.guard = Guard({name: getattr(self, name) for name in ("generator", "critic", "average")})
+        if "autoencoder" in self.guard.modules:
+            self.guard = Guard({name: getattr(self, name) for name in ("generator", "critic", "average")})
         labelled = sequences.labels is not None and self.layout.num_labels
         self._labels = torch.as_tensor(sequences.labels).to(self.device) if labelled else None

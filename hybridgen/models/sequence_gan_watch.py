@@ -55,6 +55,14 @@ class CollapseAlarm:
         self.low, self.accuracy, self.patience = low, accuracy, patience
         self.mean, self.count = 0.5, 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, as plain values."""
+        return {"mean": self.mean, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.mean, self.count = float(state["mean"]), int(state["count"])
+
     def see_accuracy(self, accuracy: float, step: int) -> None:
         """Take the critic's accuracy of one update; the alarm is told once for every ``patience`` updates."""
         self.mean += (accuracy - self.mean) / self.patience
@@ -99,6 +107,17 @@ class Guard:
 
     def _copy(self) -> dict[str, dict[str, Tensor]]:
         return {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in self.modules.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, as plain values and tensors."""
+        return {"failures": self.failures, "since": self._since, "good": self._good}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state, of the same modules."""
+        self.failures, self._since = int(state["failures"]), int(state["since"])
+        for name, module in self.modules.items():
+            own = module.state_dict()
+            self._good[name] = {key: value.to(own[key].device) for key, value in state["good"][name].items()}
 
     def good(self) -> None:
         """An update went well."""

@@ -1,0 +1,135 @@
+"""When checkpoints are saved: the best after validations, the last at every epoch's end and every few minutes."""
+
+import time
+from pathlib import Path
+from typing import Any
+from weakref import proxy
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+
+from hybridgen.reliability import atomic, places
+from hybridgen.reliability.checkpoint_io import save_or_warn
+from hybridgen.reliability.termination import Signals, Terminated, agreed
+from hybridgen.reliability.verify import CheckpointError
+
+
+class KeepBest(ModelCheckpoint):
+    """Lightning's callback for the best checkpoint, which neither a full disk nor a moved run folder confuses."""
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self._last_global_step_saved = trainer.global_step
+        if save_or_warn(trainer, Path(filepath), self.save_weights_only) is not None:
+            return
+        self._last_checkpoint_saved = filepath
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.after_save_checkpoint(proxy(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The files are where this run folder is, wherever it was."""
+        here = Path(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        super().load_state_dict(
+            state_dict
+            | {
+                "dirpath": self.dirpath,
+                "best_model_path": moved(state_dict["best_model_path"]),
+                "kth_best_model_path": moved(state_dict["kth_best_model_path"]),
+                "last_model_path": moved(state_dict["last_model_path"]),
+                "best_k_models": {moved(path): score for path, score in state_dict["best_k_models"].items()},
+            }
+        )
+
+
+class KeepLast(Checkpoint):
+    """Keeps ``last.ckpt``: after every epoch, every few minutes or batches within one, and when a signal ends training.
+
+    A save that fails (a full disk) is told and training goes on; where none has been possible to the end, that is an
+    error.
+
+    Args:
+        folder: for the checkpoints.
+        minutes: between two saves within an epoch; 0 leaves them out.
+        batches: likewise, counted over the whole training.
+        epochs: whether the end of every epoch is saved.
+        signals: who remembers SIGTERM and SIGINT; made anew by default.
+
+    Raises:
+        ValueError: if ``minutes`` or ``batches`` is negative.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        minutes: float = 10.0,
+        batches: int = 0,
+        epochs: bool = True,
+        signals: Signals | None = None,
+    ) -> None:
+        if not minutes >= 0:
+            raise ValueError(f"save_every_minutes is {minutes}: give 0 or more")
+        if batches < 0:
+            raise ValueError(f"save_every_batches is {batches}: give 0 or more")
+        self.folder = Path(folder)
+        self.minutes, self.batches, self.epochs = minutes, batches, epochs
+        self.signals = signals or Signals()
+        self.failure: str | None = None
+        self._due = False
+        self._saved = time.monotonic()
+
+    @property
+    def path(self) -> Path:
+        """``last.ckpt``."""
+        return self.folder / atomic.LAST
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved, self._due = time.monotonic(), False
+        self.signals.install(trainer)
+        if trainer.is_global_zero:
+            atomic.remove_leftovers(self.folder)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        timed = bool(self.minutes) and time.monotonic() - self._saved > 60 * self.minutes
+        number, timed = divmod(agreed(trainer, 2 * self.signals.received + timed), 2)
+        batch = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        self._due = self._due or bool(timed) or (self.batches > 0 and batch % self.batches == 0)
+        if not self._due and not number:
+            return
+        place = places.find_place(trainer)
+        # What a validation finds is worth waiting for, but not for who is told to go.
+        if place == places.BATCH or (number and place == places.VALIDATION_DUE):
+            self._save(trainer, number)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.epochs and not trainer.sanity_checking:
+            self._due = True  # after the next batch: the loggers do not have the validation's values yet
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        number = agreed(trainer, self.signals.received)
+        if self.epochs or self._due or number:
+            self._save(trainer, number)
+
+    def _save(self, trainer: pl.Trainer, number: int) -> None:
+        self.failure = save_or_warn(trainer, self.path)
+        self._due, self._saved = False, time.monotonic()
+        if number:
+            if self.failure is not None:
+                raise CheckpointError(self.failure)
+            raise Terminated(number, self.path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Try once more, if the last time failed."""
+        if self.failure is not None:
+            self.failure = save_or_warn(trainer, self.path)
+            if self.failure is not None:
+                raise CheckpointError(self.failure)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.signals.restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.signals.restore()

@@ -1,0 +1,117 @@
+"""SIGTERM and Ctrl-C: training ends after the batch, with a checkpoint and the exit code that schedulers expect."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SAME = 2.0  # seconds within which a further process may get one signal twice, from the terminal and from the first
+
+
+class Terminated(SystemExit):
+    """Training was ended by a signal; leaves with 128 and its number.
+
+    Args:
+        number: of the signal.
+        saved: the checkpoint that was written, if one was.
+    """
+
+    def __init__(self, number: int, saved: Any = None) -> None:
+        super().__init__(128 + number)
+        self.number, self.saved = number, saved
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.number).name
+        if self.saved is None:
+            return f"stopped by {name}: nothing was saved"
+        return f"stopped by {name}: saved {self.saved}, go on from it with --resume auto"
+
+
+class Signals:
+    """Remembers the first signal, for training to end at the next batch; a second one ends the process at once.
+
+    Attributes:
+        received: number of the first signal, 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._when = 0.0
+        self._before: dict[int, Any] = {}
+        self._trainer: pl.Trainer | None = None
+
+    def install(self, trainer: pl.Trainer) -> None:
+        """Take the place of Lightning's handlers, which end a training without saying so to who started it."""
+        self._trainer = trainer
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            before = signal.signal(number, self._handle)
+            self._before.setdefault(number, before)
+
+    def restore(self) -> None:
+        """Put the handlers from before back."""
+        for number, handler in self._before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+        self._before.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        first = self._trainer is None or self._trainer.global_rank == 0
+        if self.received:
+            if not first and time.monotonic() - self._when < _SAME:
+                return
+            self._tell_others(signal.SIGKILL)
+            os._exit(128 + number)
+        self.received, self._when = number, time.monotonic()
+        if first:
+            self._tell_others(number)
+
+    def _tell_others(self, number: int) -> None:
+        """Pass a signal on to the processes that Lightning started beside this one."""
+        launcher = None if self._trainer is None else self._trainer.strategy.launcher
+        for process in getattr(launcher, "procs", None) or []:
+            try:
+                os.kill(process.pid, number)
+            except (OSError, TypeError):
+                continue
+
+
+def agreed(trainer: pl.Trainer, value: int) -> int:
+    """The largest of the processes' values: what one of them has seen, all of them act on."""
+    distributed = torch.distributed
+    if trainer.world_size == 1 or not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    tensor = torch.tensor(value, dtype=torch.int64, device=trainer.strategy.root_device)
+    distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
+    return int(tensor)
+
+
+class StopOnSignal(pl.Callback):
+    """Ends a training that saves no checkpoints when a signal comes.
+
+    Args:
+        signals: who remembers them; made anew by default.
+    """
+
+    def __init__(self, signals: Signals | None = None) -> None:
+        self.signals = signals or Signals()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.signals.install(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        if number := agreed(trainer, self.signals.received):
+            raise Terminated(number)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.signals.restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.signals.restore()
