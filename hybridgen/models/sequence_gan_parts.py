@@ -92,11 +92,13 @@ class Scores(NamedTuple):
         sequence: ``(B,)``, or None.
         steps: ``(B, T)``, or None.
         features: ``(B, D)``, what feature matching compares.
+        outputs: ``(B, T, H)``, of the stack at every step, or None for a critic of codes.
     """
 
     sequence: Tensor | None
     steps: Tensor | None
     features: Tensor
+    outputs: Tensor | None = None
 
 
 def one_hot(labels: Tensor | None, num_labels: int) -> Tensor | None:
@@ -221,6 +223,7 @@ class RecurrentCritic(nn.Module):
             None if self.of_sequence is None else self.of_sequence(pooled).squeeze(-1),
             None if self.of_steps is None else self.of_steps(outputs).squeeze(-1),
             pooled,
+            outputs,
         )
 
 

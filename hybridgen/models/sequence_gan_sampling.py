@@ -163,19 +163,8 @@ class Sampling:
         return self._sample(noise, lengths, steps, chance, **given)
 
     def _drawn_classes(self, random: torch.Generator, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        """Classes and lengths of a whole chunk, drawn as frequent as in training where they are not given."""
-        counts = self.length_counts.cpu()
-        frequency = counts.sum(1)
-        if not frequency.sum() > 0:
-            raise ValueError("this model has not been trained: it knows no lengths yet")
-        numbers = torch.multinomial(frequency, _ROWS_AT_ONCE, True, generator=random)
-        chance = torch.rand(_ROWS_AT_ONCE, 1, generator=random)
-        if labels is not None:
-            numbers[: len(labels)] = labels
-        missing = frequency[numbers] == 0
-        rows = torch.where(missing.unsqueeze(1), counts.sum(0), counts[numbers])
-        cumulative = rows.cumsum(1) / rows.sum(1, keepdim=True)
-        lengths = torch.searchsorted(cumulative, chance, right=True).squeeze(1).clamp(1, self.max_length)
+        """Classes and lengths of a whole chunk; see :func:`draw_classes`."""
+        numbers, lengths = draw_classes(self.length_counts, _ROWS_AT_ONCE, random, labels)
         return (numbers if self.layout.num_labels else None), lengths
 
     def _label_numbers(self, labels: Any, num_samples: int) -> Tensor | None:
@@ -212,3 +201,35 @@ class Sampling:
     def _decoded_lengths(self, coded: Tensor) -> Tensor:
         mean, deviation = self._length_scale()
         return (coded * deviation + mean).round().long().clamp(1, self.max_length)
+
+
+def draw_classes(
+    length_counts: Tensor, number: int, random: torch.Generator, labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Classes and lengths of new sequences, drawn as frequent as in training where they are not given.
+
+    Args:
+        length_counts: ``(classes, longest + 1)``, how many training sequences of each class have each length.
+        number: how many to draw.
+        random: of the draws.
+        labels: ``(n,)`` classes of the first ones, n at most ``number``.
+
+    Returns:
+        ``(number,)`` classes, all 0 without such, and ``(number,)`` lengths.
+
+    Raises:
+        ValueError: if nothing was counted yet.
+    """
+    counts = length_counts.cpu()
+    frequency = counts.sum(1)
+    if not frequency.sum() > 0:
+        raise ValueError("this model has not been trained: it knows no lengths yet")
+    numbers = torch.multinomial(frequency, number, True, generator=random)
+    chance = torch.rand(number, 1, generator=random)
+    if labels is not None:
+        numbers[: len(labels)] = labels
+    missing = frequency[numbers] == 0
+    rows = torch.where(missing.unsqueeze(1), counts.sum(0), counts[numbers])
+    cumulative = rows.cumsum(1) / rows.sum(1, keepdim=True)
+    lengths = torch.searchsorted(cumulative, chance, right=True).squeeze(1).clamp(1, counts.shape[1] - 1)
+    return numbers, lengths
