@@ -25,7 +25,7 @@ from hybridgen.data.lines import Lines
 from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
-from hybridgen.models.processes import shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
@@ -249,7 +249,7 @@ class LatentGAN(pl.LightningModule):
         self._log_distances("test")
 
     def _log_distances(self, stage: str) -> None:
-        metrics = self.distances(torch.cat(self._real))
+        metrics = self.distances(gathered(torch.cat(self._real), self.device))
         self._real.clear()
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True, prog_bar=True)
 

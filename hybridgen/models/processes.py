@@ -35,6 +35,30 @@ def shared(values: Mapping[str, Tensor | float], count: int, device: torch.devic
     return count * distributed.get_world_size() / whole, found
 
 
+def gathered(rows: Tensor, device: torch.device) -> Tensor:
+    """The rows of all processes, which may have different numbers of them; those of one process alone are its own.
+
+    Args:
+        rows: ``(N, ...)``, of any device; all but N the same in every process.
+        device: where the processes can exchange tensors.
+
+    Returns:
+        ``(sum of N, ...)`` where ``rows`` are, the first process's first.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return rows
+    number = torch.tensor([len(rows)], device=device)
+    numbers = [torch.empty_like(number) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(numbers, number)
+    counts = [int(n) for n in numbers]
+    padded = rows.new_zeros(max(counts), *rows.shape[1:], device=device)
+    padded[: len(rows)] = rows.detach().to(device)
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).to(rows.device)
+
+
 def train_parts_in_turn(model: Any) -> None:
     """For a model of several optimisers, each backward pass of which is of some of its layers: what processes need.
 

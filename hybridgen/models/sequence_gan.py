@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
-from hybridgen.models.processes import shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import check_options, random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import (
     CodeCritic,
@@ -347,7 +347,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             if self.hparams.mode == "latent":
                 errors.append(self.autoencoder.loss(batch.values, batch.mask, batch.lengths, batch.conditions, None))
         self._seen.clear()
-        real, fake = torch.cat(real), torch.cat(fake)
+        real, fake = (gathered(torch.cat(part), self.device) for part in (real, fake))
         if len(real) < 2:
             return
         ratios = collapse_ratios(real, fake)

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from hybridgen import evaluation
 from hybridgen.data import TextBatch
+from hybridgen.models.processes import gathered
 from hybridgen.objectives.variational import DiagonalGaussian
+from hybridgen.tracking.finite import in_any_process
 
 if TYPE_CHECKING:
     from hybridgen.models.text_vae import TextVAE
@@ -117,8 +119,10 @@ class SentenceEvaluation:
 
     @torch.no_grad()
     def report(self, kl: float) -> CollapseReport | None:
-        """The collapse monitor's figures, of this process's sentences; None where there is one sentence alone."""
-        kl_rows, latents, *parameters = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
+        """The collapse monitor's figures, of all processes' sentences; None where there is one sentence alone."""
+        device = self.model.device
+        columns = (gathered(torch.cat(parts), device) for parts in zip(*self._rows, strict=True))
+        kl_rows, latents, *parameters = columns
         if len(latents) < 2:
             return None
         some = torch.linspace(0, len(latents) - 1, min(len(latents), INFORMATION_SENTENCES)).long()
@@ -158,17 +162,20 @@ class SentenceEvaluation:
         return wanted > 0 and (number * wanted) // self.num_batches != ((number - 1) * wanted) // self.num_batches
 
     def _shuffle(self) -> tuple[float, float, int]:
-        """Change of the reconstruction with another's latent, its standard error, and the number of sentences."""
+        """Change of the reconstruction with another's latent, its standard error, and the number of sentences.
+
+        Latents are exchanged within each process.
+        """
         number = sum(len(z) for _, z, _ in self._kept)
-        if number < 2:
+        if in_any_process(number < 2, self.model.device):
             return float("nan"), float("nan"), 0
         latents = torch.cat([z for _, z, _ in self._kept])
         order = evaluation.shuffle_between(number, generator=torch.Generator().manual_seed(0))
         others = latents[order.to(latents.device)].split([len(z) for _, z, _ in self._kept])
         pairs = zip(self._kept, others, strict=True)
         changes = [self.model.reconstruction_nats(batch, z) - own for (batch, _, own), z in pairs]
-        change = torch.cat(changes).double()
-        return float(change.mean()), float(change.std() / number**0.5), number
+        change = gathered(torch.cat(changes), self.model.device).double()
+        return float(change.mean()), float(change.std() / len(change) ** 0.5), len(change)
 
     def _importance_bound(self, batch: TextBatch, posterior: Any) -> Tensor:
         """``(B,)`` nats of log-likelihood, at bounded memory."""
