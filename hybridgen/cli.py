@@ -23,8 +23,11 @@ COMMANDS = {
     "interpolate": "the sentences between two: hybridgen interpolate --ckpt CKPT 'one sentence' 'another' --steps 8",
     "arithmetic": "change an attribute: hybridgen arithmetic --ckpt CKPT --plus FILE --minus FILE --on FILE",
     "nearest": "the most similar sentences: hybridgen nearest --ckpt CKPT --corpus FILE 'a sentence' --k 5",
+    "report": "one HTML file about runs: hybridgen report RUN [RUN ...] --out report.html",
     "runs": "list the runs on this disk",
     "config": "configurations: hybridgen config ls | cat NAME | cp NAME DEST | validate FILE",
+    "tune": "try options of a configuration: hybridgen tune --space tuning/hidden_size",
+    "checkpoint": "is a file whole, and what is in it: hybridgen checkpoint verify|show FILE",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
 }
 

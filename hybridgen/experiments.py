@@ -8,6 +8,8 @@ from pathlib import Path
 from hybridgen.closest import did_you_mean
 
 _PACKAGE = Path(__file__).parent
+#: The folder of experiments that holds what to try, not what to train.
+SPACES = "tuning"
 
 
 def experiments_folder() -> Path:
@@ -25,7 +27,24 @@ def experiments_folder() -> Path:
 def names() -> list[str]:
     """``FAMILY/NAME`` of every configuration, sorted."""
     folder = experiments_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/**/*.yaml"))
+    found = (path.relative_to(folder) for path in folder.glob("*/**/*.yaml"))
+    return sorted(path.with_suffix("").as_posix() for path in found if path.parts[0] != SPACES)
+
+
+def find_space(wanted: str) -> Path:
+    """The space file of `hybridgen tune`: an existing file of that name, else one of ``experiments/tuning``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if Path(wanted).is_file():
+        return Path(wanted)
+    known = {path.stem: path for path in (experiments_folder() / SPACES).glob("*.yaml")}
+    name = Path(wanted).stem
+    if name not in known:
+        hint = did_you_mean(name, known, f"there is {', '.join(sorted(known))}")
+        raise ValueError(f"--space: there is no file {wanted} and no space of that name: {hint}")
+    return known[name]
 
 
 def find(wanted: str, *, option: str = "--config") -> Path:
