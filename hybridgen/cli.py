@@ -29,6 +29,7 @@ COMMANDS = {
     "tune": "try options of a configuration: hybridgen tune --space tuning/hidden_size",
     "checkpoint": "is a file whole, and what is in it: hybridgen checkpoint verify|show FILE",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
+    "doctor": "does this installation work, on this machine",
 }
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
