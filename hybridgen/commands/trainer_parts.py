@@ -1,15 +1,22 @@
-"""What a run of the trainer is made of beside the model: its callbacks, and in time its plugins.
+"""What a run of the trainer is made of beside the model: its callbacks and plugins.
 
 THE place where callbacks that every training gets are added: a line in :func:`training_callbacks`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
+from hybridgen.reliability.checkpoint_io import SafeCheckpointIO
+from hybridgen.reliability.fitting import check_fit
+from hybridgen.reliability.resume import ExactResume
+from hybridgen.reliability.run_choice import CHECKPOINTS
+from hybridgen.reliability.saving import MINUTES, KeepLast
+from hybridgen.reliability.termination import StopOnSignal
 from hybridgen.tracking.finite import SkipNonFinite
 from hybridgen.tracking.processes import NoiseByRank
 from hybridgen.tracking.progress import Progress
@@ -48,12 +55,44 @@ def training_callbacks(
     """
     monitor = config.monitor or getattr(model, "monitor", "val/loss")
     added: list[pl.Callback] = [RunRecord(folder, monitor=monitor)]
-    # A checkpoint callback of the configuration, or none at all, is the user's choice.
-    if config.trainer.enable_checkpointing is not False and not has(own, Checkpoint):
-        added.append(checkpoints(folder, monitor=monitor))
+    # A checkpoint callback of the configuration, or none at all, is the user's choice; a signal saves nevertheless.
+    if config.trainer.enable_checkpointing is False:
+        added.append(StopOnSignal())
+    else:
+        ours = not has(own, Checkpoint)
+        if ours:
+            added.append(checkpoints(folder, monitor=monitor))
+        minutes, batches = config.save_every_minutes, config.save_every_batches
+        minutes = minutes if ours or minutes != MINUTES else 0.0
+        added += [KeepLast(folder / CHECKPOINTS, minutes=minutes, batches=batches, epochs=ours), ExactResume()]
     added.append(NoiseByRank())
     if not has(own, SkipNonFinite):
         added.append(SkipNonFinite())
     if hasattr(model, "run_callbacks"):
         added += model.run_callbacks(folder)
     return added
+
+
+#: Strategies that write checkpoints in pieces, by their own way.
+_SHARDED = ("fsdp", "deepspeed")
+
+
+def checkpoint_plugins(
+    own: Any, config: Any, model: pl.LightningModule, damaged: Collection[Path] | None, *, training: bool
+) -> list[Any]:
+    """The plugins of a run: those of the configuration, and ours for whole checkpoints.
+
+    Args:
+        own: plugins of the configuration.
+        config: the command's options.
+        model: what goes on from a checkpoint.
+        damaged: checkpoints known to be broken.
+        training: whether the model is trained, not only evaluated.
+    """
+    plugins = [] if own is None else [*(own if isinstance(own, list) else [own])]
+    sharded = any(name in str(config.trainer.strategy).lower() for name in _SHARDED)
+    if sharded or any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        return plugins
+    ours = SafeCheckpointIO(inspect=lambda checkpoint: check_fit(checkpoint, model, training=training))
+    ours.damaged = set(damaged or ())
+    return [*plugins, ours]

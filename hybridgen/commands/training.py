@@ -1,17 +1,24 @@
 """`hybridgen fit | validate | test | predict`: the Lightning CLI with run folders and short errors."""
 
 import logging
+import signal
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from hybridgen.commands import resuming
 from hybridgen.commands.explaining import explain, with_named_configs
-from hybridgen.commands.trainer_parts import common_callbacks, training_callbacks
+from hybridgen.commands.launching import launched, processes
+from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
+from hybridgen.reliability.run_choice import Choice, lock, unlock
+from hybridgen.reliability.termination import Terminated
 from hybridgen.tracking.predictions import WritePredictions
 from hybridgen.tracking.run_folder import SaveConfig, loggers, next_run_folder
 from hybridgen.tracking.wandb_logger import WANDB_MODES
@@ -34,7 +41,7 @@ class ShortErrors(LightningArgumentParser):
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's CLI; every fit gets a run folder of its own.
+    """Lightning's CLI; every fit gets a run folder of its own, or goes on in one.
 
     What a model may say about itself, all of it optional:
 
@@ -65,34 +72,71 @@ class TrainingCLI(LightningCLI):
             help="file that predict writes: a JSON object a line for each row of the test text (its position, text, "
             "tokens, nats, perplexity); rows are lines with data.layout lines, else chunks of evaluation_bptt tokens",
         )
+        resuming.add_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; ``--config`` may be the name of an experiment."""
         self.config = parser.parse_args(with_named_configs(sys.argv[1:] if args is None else args))
 
+    #: Where a training goes on, or None for a new one.
+    choice: Choice | None = None
+
+    def _parse_ckpt_path(self) -> None:
+        """Find the checkpoint that training goes on from, or the options of the model that is evaluated.
+
+        Lightning's own way lets a checkpoint undo what the command line says.
+        """
+        subcommand = self.config.get("subcommand")
+        if subcommand is None:
+            return
+        config = self.config[subcommand]
+        if subcommand != "fit":
+            if config.get("ckpt_path"):
+                given = None if config.model is None else config.model.get("class_path")
+                model = resuming.hyper_parameters(config.ckpt_path, given)
+                if model:
+                    self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
+            return
+        self.choice = resuming.choose(config, config.name or _name_of(config))
+        if self.choice is not None:
+            config.ckpt_path = str(self.choice.checkpoint)
+            if rank_zero_only.rank == 0:
+                text = self._parser(subcommand).dump(config, skip_none=False)
+                resuming.tell_differences(self.choice, yaml.safe_load(text))
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""
         config = self.config[self.subcommand]
+        kwargs |= launched(config.trainer)
         if not self.model.automatic_optimization and config.trainer.gradient_clip_val == DEFAULT_CLIP:
             kwargs.setdefault("gradient_clip_val", None)
         own = self.config_init[self.subcommand].trainer.callbacks or []
         own = [*(own if isinstance(own, list) else [own])]
         callbacks = own + common_callbacks(own, config)
+        plugins, damaged = self.config_init[self.subcommand].trainer.plugins, self.choice and self.choice.damaged
+        kwargs["plugins"] = checkpoint_plugins(plugins, config, self.model, damaged, training=self.subcommand == "fit")
         if self.subcommand == "predict":
             callbacks.append(WritePredictions(_writable(config.predictions)))
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             name = config.name or _name_of(config)
-            self.folder = next_run_folder(config.runs, name)
+            going_on = self.choice is not None and self.choice.folder is not None
+            self.folder = self.choice.folder if going_on else next_run_folder(config.runs, name)
             self.save_config_kwargs["folder"] = self.folder
+            if rank_zero_only.rank == 0:
+                lock(self.folder)
             if config.trainer.logger in (None, True):
-                kwargs.setdefault("logger", loggers(self.folder, name=name, wandb_mode=config.wandb))
+                rows = self.choice.rows_before if going_on else None
+                kwargs["logger"] = loggers(self.folder, name=name, wandb_mode=config.wandb, rows_before=rows)
             callbacks += training_callbacks(own, config, self.model, self.folder)
         elif config.trainer.logger in (None, True):
             kwargs.setdefault("logger", False)  # Lightning's own would leave a folder that nobody asked for
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
+    @rank_zero_only
     def before_fit(self) -> None:
         print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
+        if (divided := processes(self.trainer)) is not None:
+            print(divided, file=sys.stderr)
 
 
 def _writable(path: str) -> Path:
@@ -112,6 +156,7 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
     for message in (
         "Experiment logs directory",
+        "Checkpoint directory .* exists and is not empty",  # where a run goes on
         r"`isinstance\(treespec, LeafSpec\)`",
         ".*does not have many workers",
         "Be aware that when using `ckpt_path`",  # evaluation needs no callbacks of training
@@ -122,12 +167,32 @@ def _quieten() -> None:
 def run(arguments: list[str]) -> int:
     """Train or evaluate; see `hybridgen fit --help`."""
     _quieten()
-    sys.argv = ["hybridgen", *arguments]  # Lightning re-executes this line for further processes
+    # Lightning re-executes this line for further processes.
+    sys.argv = ["hybridgen", *resuming.with_saved_config(arguments)]
     try:
         training_cli(None)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error  # options of the trainer that do not fit
+    except Terminated as stopped:
+        return _stopped(stopped)
+    except SIGTERMException:
+        return _stopped(Terminated(signal.SIGTERM))
+    except KeyboardInterrupt:
+        return _stopped(Terminated(signal.SIGINT))
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning's way to leave after Ctrl-C
+            return _stopped(Terminated(signal.SIGINT))
+        raise
+    finally:
+        unlock()
     return 0
+
+
+def _stopped(by: Terminated) -> int:
+    """Say what stopped the command; returns the exit code."""
+    if rank_zero_only.rank == 0:
+        print(f"hybridgen: {by}", file=sys.stderr)
+    return int(by.code)
 
 
 def training_cli(

@@ -1,11 +1,14 @@
 """Does a checkpoint fit the model that is to go on from it? Asked before any of its weights are used."""
 
+import re
 from typing import Any
 
 from hybridgen.reliability.verify import CheckpointError
 
 #: Schedules that are functions of the number of steps, and so may take each other's place within a run.
 _BY_STEP = {"cosine", "constant", "step"}
+#: Options that have nothing to do with the sizes of weights.
+_HARMLESS = re.compile(r"rate|decay|betas|schedule|warmup|dropout|regularisation|optimizer|penalty|seed|steps")
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -76,6 +79,7 @@ def _check_sizes(checkpoint: dict[str, Any], model: Any, changed: dict[str, tupl
         what = f"{example} of the checkpoint is not in the model"
     else:
         what = f"{example} is {shapes[example]} in the checkpoint and {expected[example]} in the model"
+    changed = {name: pair for name, pair in changed.items() if not _HARMLESS.search(name)} or changed
     if changed:
         options = ", ".join(f"model.{name} was {old} and is {new}" for name, (old, new) in changed.items())
         raise CheckpointError(

@@ -9,6 +9,7 @@ All of it is about private parts of Lightning 2.6; ``tests/reliability/test_exac
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loops.evaluation_loop import RestartStage
 
 BATCH = "batch"  # a batch has been trained, the next one is next
 VALIDATION_DUE = "validation due"  # likewise, but a validation comes first
@@ -95,7 +96,7 @@ def go_on(trainer: pl.Trainer, place: str) -> None:
     if place == VALIDATION_DUE:
         validation = fit.epoch_loop.val_loop
         validation.restarting = False
-        validation._restart_stage = type(validation._restart_stage).RESTARTED_MID_EVALUATION
+        validation._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
 
 
 def batches_stepped(trainer: pl.Trainer) -> int:
@@ -113,8 +114,7 @@ def is_accumulating(trainer: pl.Trainer) -> bool:
 
 def rows_before(trainer: pl.Trainer, place: str) -> int:
     """Steps of the loggers below this one are done with; what they get from here on is of this one or later."""
-    step = batches_stepped(trainer)
-    return step + 1 if place in (BATCH, VALIDATION) and not trainer.fit_loop.epoch_loop._should_accumulate() else step
+    return batches_stepped(trainer) + (place == VALIDATION)
 
 
 def unlogged(trainer: pl.Trainer, place: str) -> dict[str, float]:

@@ -11,6 +11,7 @@ from hybridgen.reliability.verify import CheckpointError, newest_valid, read
 
 CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
+_LOCKED: list[IO[str]] = []
 
 
 @dataclass
@@ -128,10 +129,8 @@ def saved_config(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def lock(folder: Path) -> IO[str]:
-    """Keep other trainings out of a run folder for as long as the file that is returned is open.
-
-    The lock goes with the process, however that ends.
+def lock(folder: Path) -> None:
+    """Keep other trainings out of a run folder until :func:`unlock`, or until this process is gone.
 
     Raises:
         ValueError: if another process has it.
@@ -151,9 +150,16 @@ def lock(folder: Path) -> IO[str]:
             f"the run folder {folder} is in use by process {other}: wait for it, or give another --name"
         ) from None
     except OSError:
-        return file  # a file system without locks
+        file.close()
+        return  # a file system without locks
     file.seek(0)
     file.truncate()
     file.write(str(os.getpid()))
     file.flush()
-    return file
+    _LOCKED.append(file)
+
+
+def unlock() -> None:
+    """Let others into the run folders of this process."""
+    while _LOCKED:
+        _LOCKED.pop().close()

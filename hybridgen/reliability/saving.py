@@ -13,6 +13,11 @@ from hybridgen.reliability.checkpoint_io import save_or_warn
 from hybridgen.reliability.termination import Signals, Terminated, agreed
 from hybridgen.reliability.verify import CheckpointError
 
+#: Training may spend a thirtieth of its time on saves that nobody asked for.
+_SHARE = 30
+#: Minutes between two saves within an epoch.
+MINUTES = 10.0
+
 
 class KeepBest(ModelCheckpoint):
     """Lightning's callback for the best checkpoint, which neither a full disk nor a moved run folder confuses."""
@@ -47,6 +52,9 @@ class KeepBest(ModelCheckpoint):
 class KeepLast(Checkpoint):
     """Keeps ``last.ckpt``: after every epoch, every few minutes or batches within one, and when a signal ends training.
 
+    Where epochs are so short that saving took more than a thirtieth of the time, it is not after every one of them, but
+    always after the last.
+
     A save that fails (a full disk) is told and training goes on; where none has been possible to the end, that is an
     error.
 
@@ -65,7 +73,7 @@ class KeepLast(Checkpoint):
         self,
         folder: str | Path,
         *,
-        minutes: float = 10.0,
+        minutes: float = MINUTES,
         batches: int = 0,
         epochs: bool = True,
         signals: Signals | None = None,
@@ -79,7 +87,7 @@ class KeepLast(Checkpoint):
         self.signals = signals or Signals()
         self.failure: str | None = None
         self._due = False
-        self._saved = time.monotonic()
+        self._saved, self._took = time.monotonic(), 0.0
 
     @property
     def path(self) -> Path:
@@ -105,17 +113,26 @@ class KeepLast(Checkpoint):
             self._save(trainer, number)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.epochs and not trainer.sanity_checking:
+        if self.epochs and not trainer.sanity_checking and agreed(trainer, self._affordable()):
             self._due = True  # after the next batch: the loggers do not have the validation's values yet
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        number = agreed(trainer, self.signals.received)
-        if self.epochs or self._due or number:
+        number, due = divmod(agreed(trainer, 2 * self.signals.received + self._affordable()), 2)
+        if self._due or number or (self.epochs and (due or _is_last_epoch(trainer))):
             self._save(trainer, number)
 
+    def _affordable(self) -> bool:
+        return time.monotonic() - self._saved >= _SHARE * self._took
+
     def _save(self, trainer: pl.Trainer, number: int) -> None:
+        begun = time.monotonic()
         self.failure = save_or_warn(trainer, self.path)
         self._due, self._saved = False, time.monotonic()
+        self._took = self._saved - begun
+        if self.failure is None:
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, KeepBest):
+                    callback.last_model_path = str(self.path)
         if number:
             if self.failure is not None:
                 raise CheckpointError(self.failure)
@@ -133,3 +150,10 @@ class KeepLast(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
+
+
+def _is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Whether training ends with this epoch, which is over."""
+    epochs, steps = trainer.fit_loop.max_epochs, trainer.max_steps
+    done = epochs not in (None, -1) and trainer.fit_loop.epoch_progress.current.processed >= epochs
+    return done or (steps not in (None, -1) and trainer.global_step >= steps) or trainer.should_stop

@@ -14,6 +14,8 @@ from hybridgen.tracking.wandb_logger import circumstances
 
 #: The file's name.
 RECORD = "run.json"
+#: Names of exceptions by which a signal ends training.
+_STOPS = ("SIGTERMException", "Terminated")
 
 
 class RunRecord(pl.Callback):
@@ -70,7 +72,7 @@ class RunRecord(pl.Callback):
         self._write(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        stopped = isinstance(exception, KeyboardInterrupt) or type(exception).__name__ == "SIGTERMException"
+        stopped = isinstance(exception, KeyboardInterrupt) or type(exception).__name__ in _STOPS
         self.values["state"] = "interrupted" if stopped else "failed"
         self.values["error"] = None if stopped else f"{type(exception).__name__}: {exception}"[:500]
         self._write(trainer)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 
+from hybridgen.reliability.saving import KeepBest
+from hybridgen.tracking.metrics_table import MetricsTable
+from hybridgen.tracking.processes import chosen_by_first
 from hybridgen.tracking.wandb_logger import CarefulWandbLogger, circumstances, wandb_logger
 
 _CHOSEN = "HYBRIDGEN_RUN_FOLDER"
@@ -17,7 +19,7 @@ _CHOSEN = "HYBRIDGEN_RUN_FOLDER"
 def next_run_folder(root: str | Path, name: str) -> Path:
     """Make the folder of a new run: the first number that no run of this name has.
 
-    The processes that Lightning starts for further devices get the folder of the first.
+    The processes that Lightning, torchrun or SLURM start for further devices get the folder of the first.
 
     Raises:
         ValueError: if it cannot be made.
@@ -26,33 +28,59 @@ def next_run_folder(root: str | Path, name: str) -> Path:
     chosen = os.environ.get(_CHOSEN)
     if chosen and int(os.environ.get("LOCAL_RANK", 0)) > 0 and Path(chosen).parent == parent.absolute():
         return Path(chosen)
-    taken = [int(p.name) for p in parent.glob("*") if p.name.isdigit()] if parent.is_dir() else []
-    folder = parent / str(max(taken, default=-1) + 1)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"the run folder {folder} cannot be made ({error.strerror}): give another place by --runs"
-        ) from None
+    folder = Path(chosen_by_first("run-folder", lambda: str(_make_next(parent)), parent))
     os.environ[_CHOSEN] = str(folder.absolute())
     return folder
 
 
-def loggers(folder: Path, *, name: str, wandb_mode: str) -> list[Logger]:
-    """CSV always; Weights & Biases unless it is off or does not start."""
-    csv = CSVLogger(save_dir=folder.parent.parent, name=folder.parent.name, version=folder.name)
-    dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode)
+def _make_next(parent: Path) -> Path:
+    while True:
+        taken = [int(p.name) for p in parent.glob("*") if p.name.isdigit()] if parent.is_dir() else []
+        folder = parent / str(max(taken, default=-1) + 1)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if parent.is_dir() and folder.is_dir():
+                continue  # another training, which began at the same moment, has it
+            raise ValueError(f"the run folder {folder} cannot be made: {parent} is no folder") from None
+        except OSError as error:
+            raise ValueError(
+                f"the run folder {folder} cannot be made ({error.strerror}): give another place by --runs"
+            ) from None
+        return folder
+
+
+def loggers(folder: Path, *, name: str, wandb_mode: str, rows_before: int | None = None) -> list[Logger]:
+    """CSV always; Weights & Biases unless it is off or does not start.
+
+    Args:
+        folder: the run folder.
+        name: of the run on the dashboard.
+        wandb_mode: see :func:`hybridgen.tracking.wandb_logger.wandb_logger`.
+        rows_before: where a run goes on: rows of ``metrics.csv`` with smaller steps are kept, later ones come again.
+    """
+    csv = MetricsTable(
+        save_dir=folder.parent.parent, name=folder.parent.name, version=folder.name, rows_before=rows_before
+    )
+    run_id = None if rows_before is None else _wandb_run_id(folder)
+    dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode, run_id=run_id)
     return [csv] if dashboard is None else [csv, dashboard]
 
 
-def checkpoints(folder: Path, *, monitor: str) -> ModelCheckpoint:
-    """`checkpoints/last.ckpt` after every validation and `checkpoints/best.ckpt` by the monitored value."""
-    return ModelCheckpoint(
+def _wandb_run_id(folder: Path) -> str | None:
+    """The id under which a run was tracked before, from the names of its files: ``run-20260101_120000-ID``."""
+    found = sorted((folder / "wandb").glob("*run-*-*"))
+    return found[-1].name.rpartition("-")[2] if found else None
+
+
+def checkpoints(folder: Path, *, monitor: str) -> KeepBest:
+    """`checkpoints/best.ckpt` by the monitored value; `last.ckpt` is kept by reliability.saving.KeepLast."""
+    return KeepBest(
         dirpath=folder / "checkpoints",
         filename="best",
         monitor=monitor,
         mode="min",
-        save_last=True,
+        save_last=False,
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
@@ -68,13 +96,31 @@ class SaveConfig(SaveConfigCallback):
     def __init__(self, *args: Any, folder: Path | None = None, **kwargs: Any) -> None:
         super().__init__(*args, save_to_log_dir=False, **kwargs)
         self.folder = folder
+        self._waits = False
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Called by Lightning on the first process only."""
         if self.folder is None or stage != "fit":
             return
-        text = self.parser.dump(self.config, skip_none=False)
-        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        self._waits = (self.folder / "config.yaml").is_file()
+        if not self._waits:
+            self._save(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Where a run goes on, its configuration is another only when the checkpoint has been found to fit."""
+        if self._waits:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: Any, pl_module: Any) -> None:
+        # A run that went on is one that can be trained from its start by the same file.
+        config = self.config.clone()
+        config.resume, config.ckpt_path = "never", None
+        text = self.parser.dump(config, skip_none=False)
+        path = self.folder / "config.yaml"
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            number = len([*self.folder.glob("config-*.yaml")])
+            os.replace(path, self.folder / f"config-{number}.yaml")  # what the run was until here
+        path.write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, CarefulWandbLogger):
                 logger.describe({"configuration": yaml.safe_load(text), **circumstances()})

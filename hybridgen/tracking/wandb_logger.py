@@ -81,7 +81,7 @@ for _name in ("log_hyperparams", "log_metrics", "log_table", "log_text", "log_im
     setattr(CarefulWandbLogger, _name, _guarded(getattr(CarefulWandbLogger, _name)))
 
 
-def wandb_logger(folder: Path, *, name: str, mode: str) -> CarefulWandbLogger | None:
+def wandb_logger(folder: Path, *, name: str, mode: str, run_id: str | None = None) -> CarefulWandbLogger | None:
     """The logger of a run, started, or None where it is off or does not start.
 
     Whether it is online is decided here, before it starts, so that a missing key or network can neither ask a
@@ -91,6 +91,7 @@ def wandb_logger(folder: Path, *, name: str, mode: str) -> CarefulWandbLogger | 
         folder: the run folder.
         name: of the run.
         mode: one of ``WANDB_MODES``; ``auto`` is online where there are a key and an answer of the server.
+        run_id: of the run that goes on; a new one by default.
     """
     if mode == "off":
         return None
@@ -98,7 +99,8 @@ def wandb_logger(folder: Path, *, name: str, mode: str) -> CarefulWandbLogger | 
     import wandb
 
     settings = wandb.Settings(init_timeout=_SECONDS_TO_START, silent=True)
-    logger = CarefulWandbLogger(project="hybridgen", name=name, save_dir=folder, offline=not online, settings=settings)
+    where = {"project": "hybridgen", "name": name, "save_dir": folder, "id": run_id}
+    logger = CarefulWandbLogger(**where, offline=not online, settings=settings)
     return logger if logger.start() else None
 
 

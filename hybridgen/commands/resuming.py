@@ -1,0 +1,188 @@
+"""``hybridgen fit --resume auto | PATH | never``: where a training goes on, and what is different from before."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hybridgen.reliability.fitting import differences
+from hybridgen.reliability.run_choice import Choice, automatic, by_path, saved_config
+from hybridgen.reliability.verify import CheckpointError, read
+from hybridgen.tracking.processes import chosen_by_first
+
+_CHOSEN = "HYBRIDGEN_RESUME"
+#: Options that say where and how to write, not what is trained.
+_ABOUT_THE_RUN = ("config", "ckpt_path", "weights_only", "runs", "name", "wandb", "predictions", "resume", "monitor")
+
+HELP = (
+    "never: a new run folder. auto: go on with the newest run of this name that is not finished, in its folder, from "
+    "its newest whole checkpoint; a new run where there is none. PATH: go on with that run folder or checkpoint; its "
+    "config.yaml is read where no --config is given. Options that differ from those of the run are told, and hold from "
+    "here on"
+)
+
+
+def add_options(parser: Any) -> None:
+    """Add the options of resuming and saving."""
+    from hybridgen.reliability.saving import MINUTES
+
+    parser.add_argument("--resume", default="never", metavar="auto|PATH|never", help=HELP)
+    parser.add_argument(
+        "--save_every_minutes",
+        type=float,
+        default=MINUTES,
+        help="minutes between two saves of checkpoints/last.ckpt within an epoch; 0: only after epochs",
+    )
+    parser.add_argument(
+        "--save_every_batches", type=int, default=0, help="likewise, batches between two saves; 0: by the clock alone"
+    )
+
+
+def with_saved_config(arguments: list[str]) -> list[str]:
+    """A command line that resumes a run by its path, with the configuration that lies there where none is given."""
+    if not arguments or arguments[0] != "fit":
+        return arguments
+    given = [argument.partition("=")[0] for argument in arguments]
+    if any(name in ("--config", "-c", "--model") for name in given) or "--resume" not in given:
+        return arguments
+    place = given.index("--resume")
+    value = arguments[place].partition("=")[2] or (arguments[place + 1] if place + 1 < len(arguments) else "")
+    path = Path(value)
+    if value in ("", "auto", "never") or not path.exists():
+        return arguments
+    folder = path if path.is_dir() and path.name != "checkpoints" else path.parent
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    config = folder / "config.yaml"
+    return ["fit", "--config", str(config), *arguments[1:]] if config.is_file() else arguments
+
+
+def choose(config: Any, name: str) -> Choice | None:
+    """Where this training goes on, the same in all its processes; None for a new run.
+
+    Args:
+        config: the options of ``hybridgen fit``; those that resume are ``resume`` and ``ckpt_path``.
+        name: of the run.
+
+    Raises:
+        ValueError: if there is no such place, or nothing whole in it.
+    """
+    if config.resume == "never" and not config.ckpt_path:
+        return None
+    chosen = os.environ.get(_CHOSEN)
+    if chosen is None or int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        chosen = chosen_by_first("resume", lambda: _decide(config, name), Path(config.runs) / name)
+        os.environ[_CHOSEN] = chosen  # for the processes that Lightning starts
+    found = json.loads(chosen)
+    if found is None:
+        return None
+    return Choice(
+        None if found["folder"] is None else Path(found["folder"]),
+        Path(found["checkpoint"]),
+        found["rows_before"],
+        found["warnings"],
+        {Path(path) for path in found["damaged"]},
+    )
+
+
+def _decide(config: Any, name: str) -> str:
+    if config.resume != "never" and config.ckpt_path:
+        raise ValueError("--resume and --ckpt_path are both given: --resume PATH takes a checkpoint, too")
+    if config.ckpt_path:
+        check_path(config.ckpt_path)
+        read(config.ckpt_path)
+        choice = Choice(None, Path(config.ckpt_path))
+        print(f"starting a new run from {config.ckpt_path}", file=sys.stderr)
+    elif config.resume == "auto":
+        trainer = config.trainer
+        limits = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps, "max_time": trainer.max_time}
+        choice, why = automatic(config.runs, name, limits)
+        print(f"--resume auto: {why}", file=sys.stderr)
+    else:
+        choice = by_path(config.resume)
+        where = choice.folder or "a new run folder"
+        print(f"--resume: going on from {choice.checkpoint} in {where}", file=sys.stderr)
+    if choice is None:
+        return "null"
+    for warning in choice.warnings:
+        print(f"hybridgen: warning: {warning}", file=sys.stderr)
+    return json.dumps(
+        {
+            "folder": None if choice.folder is None else _near(choice.folder),
+            "checkpoint": _near(choice.checkpoint),
+            "rows_before": choice.rows_before,
+            "warnings": choice.warnings,
+            "damaged": [str(path) for path in choice.damaged],
+        }
+    )
+
+
+def _near(path: Path) -> str:
+    """From the folder that the command runs in, as it was named, where it lies below."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path.absolute())
+
+
+def check_path(path: Any) -> None:
+    """Raise CheckpointError where Lightning would take a word for a checkpoint, or fetch one from the network."""
+    if str(path) in ("best", "last", "hpc", "registry") and not Path(path).is_file():
+        raise CheckpointError(f"--ckpt_path is {path!r}: give the path of a .ckpt file, or go on with --resume auto")
+    if "://" in str(path):
+        raise CheckpointError(f"--ckpt_path is {path!r}: give a local file, checkpoints are not read from the network")
+
+
+def tell_differences(choice: Choice, now: dict[str, Any]) -> None:
+    """Print what is different from when the run stopped.
+
+    Args:
+        choice: where training goes on.
+        now: the options of the command line, as they would be saved.
+    """
+    folder = choice.folder or choice.checkpoint.absolute().parent.parent
+    then = saved_config(folder)
+    if then:
+        found = differences(_trained(then), _trained(now))
+    else:
+        options = read(choice.checkpoint).get("options") or {}
+        given = ((now.get("model") or {}).get("init_args")) or {}
+        changed = differences({k: v for k, v in options.items() if k in given}, given)
+        found = {f"model.init_args.{name}": pair for name, pair in changed.items()}
+    if not found:
+        return
+    print("different from when the run stopped, and holding from here on:", file=sys.stderr)
+    for name, (old, new) in found.items():
+        print(f"  {name.replace('.init_args', '')}: {_shown(old)} -> {_shown(new)}", file=sys.stderr)
+
+
+def _trained(config: dict[str, Any]) -> dict[str, Any]:
+    ours = ("save_every_minutes", "save_every_batches")
+    return {name: value for name, value in config.items() if name not in (*_ABOUT_THE_RUN, *ours)}
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+def hyper_parameters(path: Any, given: Any) -> dict[str, Any]:
+    """The model of a checkpoint that is evaluated, as the command line would name it.
+
+    Args:
+        path: of the checkpoint.
+        given: class path of the model of the command line, or None.
+
+    Returns:
+        ``class_path`` and ``dict_kwargs``; nothing where the checkpoint does not say.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, or its model is no model of this toolkit or the command line.
+    """
+    check_path(path)
+    options = dict(read(path).get("hyper_parameters") or {})
+    options.pop("_instantiator", None)  # what builds the model is not for a file to say
+    name = options.pop("_class_path", None)
+    if not options and name is None:
+        return {}
+    if name is not None and name != given and not str(name).startswith("hybridgen.models."):
+        raise CheckpointError(
+            f"{path} is of the model {name}, which is none of hybridgen's: give a checkpoint of {given}"
+        )
+    return {"class_path": name or given, "dict_kwargs": options}
