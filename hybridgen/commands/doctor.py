@@ -129,8 +129,6 @@ def _check(name: str, function: Callable[[], str]) -> Finding:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 10):
-        raise Broken(f"{platform.python_version()}: hybridgen needs 3.10 or newer")
     return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
