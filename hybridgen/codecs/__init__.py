@@ -15,11 +15,13 @@ from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.columns import FeatureGroup
 from hybridgen.codecs.errors import CodecError
+from hybridgen.codecs.image_rows import ImageRowsCodec
 from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.pianoroll import PianoRollCodec
 from hybridgen.codecs.registry import from_config, make, names
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import Series, SeriesCodec
+from hybridgen.codecs.sketch import SketchCodec
 from hybridgen.codecs.streams import DecodeStream
 from hybridgen.codecs.words import WordCodec
 
@@ -32,12 +34,14 @@ __all__ = [
     "DecodeStream",
     "FeatureGroup",
     "FramedCodec",
+    "ImageRowsCodec",
     "LogMelCodec",
     "MuLawCodec",
     "PianoRollCodec",
     "SavedCodec",
     "Series",
     "SeriesCodec",
+    "SketchCodec",
     "TextCodec",
     "WordCodec",
     "from_config",

@@ -12,16 +12,26 @@ from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.checks import check_config_is_mapping, check_options
 from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.image_rows import ImageRowsCodec
 from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.pianoroll import PianoRollCodec
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import SeriesCodec
+from hybridgen.codecs.sketch import SketchCodec
 from hybridgen.codecs.words import WordCodec
 
 Found = TypeVar("Found", bound=SavedCodec)
 
 _TEXT: dict[str, type[TextCodec]] = {codec.name: codec for codec in (BPECodec, ByteCodec, CharacterCodec, WordCodec)}
-_OTHERS: tuple[type[SavedCodec], ...] = (FramedCodec, LogMelCodec, MuLawCodec, PianoRollCodec, SeriesCodec)
+_OTHERS: tuple[type[SavedCodec], ...] = (
+    FramedCodec,
+    ImageRowsCodec,
+    LogMelCodec,
+    MuLawCodec,
+    PianoRollCodec,
+    SeriesCodec,
+    SketchCodec,
+)
 _ALL: dict[str, type[SavedCodec]] = {**_TEXT, **{codec.name: codec for codec in _OTHERS}}
 
 

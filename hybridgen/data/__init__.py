@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hybridgen.data.download import fetch
     from hybridgen.data.elements import ElementBatch, ElementSequences
     from hybridgen.data.errors import DataError
+    from hybridgen.data.image_rows import ImageRowsData
     from hybridgen.data.lanes import Lanes
     from hybridgen.data.lines import Lines
     from hybridgen.data.pianoroll import PianoRollData
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hybridgen.data.series import SeriesData
     from hybridgen.data.series_batches import SequenceLoader, Sequences, SeriesBatch
     from hybridgen.data.series_writing import write_series
+    from hybridgen.data.sketches import SketchData
     from hybridgen.data.text import TextData
     from hybridgen.data.tokens import TokenCounts, TokenFile
     from hybridgen.data.windows import ColdWindows
@@ -38,6 +40,7 @@ _MODULES = {
     "ElementBatch": "elements",
     "ElementSequences": "elements",
     "IGNORED": "batching",
+    "ImageRowsData": "image_rows",
     "Lanes": "lanes",
     "Lines": "lines",
     "PUBLIC_SETS": "public_sets",
@@ -46,6 +49,7 @@ _MODULES = {
     "Sequences": "series_batches",
     "SeriesBatch": "series_batches",
     "SeriesData": "series",
+    "SketchData": "sketches",
     "TextBatch": "batching",
     "TextData": "text",
     "TokenCounts": "tokens",
@@ -64,6 +68,7 @@ __all__ = [
     "DataError",
     "ElementBatch",
     "ElementSequences",
+    "ImageRowsData",
     "Lanes",
     "Lines",
     "PianoRollData",
@@ -71,6 +76,7 @@ __all__ = [
     "Sequences",
     "SeriesBatch",
     "SeriesData",
+    "SketchData",
     "TextBatch",
     "TextData",
     "TokenCounts",
