@@ -13,22 +13,27 @@ Compare what a checkpoint generates with the data it was trained on. Series: dis
 as TimeGAN's code computes them, beside the score of real against real, a stronger critic, and the distance of generated
 series to the training data over that of held-out real ones (a memorisation ratio well below 1 means copies). Sounds: a
 classifier of the real ones gives label accuracy, inception score and Frechet distance, beside those of real test sounds
-and of the same after the codec's round trip, and the memorisation ratio.
+and of the same after the codec's round trip, and the memorisation ratio. Piano rolls: stretches of them, by the scores
+of series. Images: a classifier of the real ones says whether it sees the class that was asked for.
 """
 
 
 def run(arguments: list[str]) -> int:
     """Print the table, and write it with pictures into a folder."""
     parser = Parser(prog="hybridgen evaluate", description=DESCRIPTION)
-    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint of a SequenceGAN that fit wrote")
+    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("--config", metavar="FILE", help="configuration with the data (default: that of the run)")
     parser.add_argument(
-        "--num_samples", type=int, metavar="N", help="what to generate (default: as many series as real, 1000 sounds)"
+        "--num_samples",
+        type=int,
+        metavar="N",
+        help="what to generate (default: as many series as real, 1000 sounds or images)",
     )
     parser.add_argument("--runs", type=int, default=10, help="runs of each score of series that trains a network (10)")
     parser.add_argument(
         "--iterations", type=float, default=1.0, help="of the usual training steps; below 1 for a look (default 1)"
     )
+    parser.add_argument("--window", type=int, metavar="FRAMES", help="of the stretches of piano rolls (default 32)")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--out", metavar="FOLDER", help="write evaluation.json and pictures here")
     options = parser.parse_args(arguments)
@@ -37,18 +42,23 @@ def run(arguments: list[str]) -> int:
     if not 0 < options.iterations <= 1:
         raise ValueError(f"iterations is {options.iterations}: give a fraction of the usual number, in (0, 1]")
 
-    from hybridgen.commands import evaluating_series, evaluating_sounds
+    from hybridgen.commands import evaluating_images, evaluating_rolls, evaluating_series, evaluating_sounds
     from hybridgen.loading import load
 
     model = load(options.ckpt)
-    kind = getattr(model.codec, "name", None) if hasattr(model, "generate_features") else None
-    ways = {"series": ("SeriesData", evaluating_series)} | {
-        codec: ("AudioData", evaluating_sounds) for codec in ("log_mel", "framed", "mu_law")
-    }
+    ways = {
+        "series": ("SeriesData", evaluating_series),
+        "pianoroll": ("PianoRollData", evaluating_rolls),
+        "image_rows": ("ImageRowsData", evaluating_images),
+    } | {codec: ("AudioData", evaluating_sounds) for codec in ("log_mel", "framed", "mu_law")}
+    kind = getattr(model.codec, "name", None)
     if kind not in ways:
         raise ValueError(
-            f"{options.ckpt} holds a {type(model).__name__}, which generates no series or sounds: nothing to compare"
+            f"{options.ckpt} holds a {type(model).__name__} of {kind or 'nothing'}, which no score compares: its "
+            "likelihood is told by hybridgen test"
         )
+    if options.window is not None and (kind != "pianoroll" or options.window < 2):
+        raise ValueError(f"--window is {options.window}: give at least 2 frames, and for piano rolls only")
     of_data, way = ways[kind]
     report = way.evaluate(model, _data(of_data, config_of(options.ckpt, options.config), model.codec), options)
     for name, value in report.metrics().items():
@@ -75,7 +85,9 @@ def _data(wanted: str, config: Path, codec: Any) -> Any:
         raise ValueError(f"--config: {config} trains on {name}: only a {wanted} is compared")
     if wanted == "AudioData":
         arguments.pop("codec_options", None)  # the saved codec has them
+    if wanted in ("AudioData", "SeriesData"):
+        arguments["codec"] = codec.to_config()
     try:
-        return getattr(data, wanted)(**(arguments | {"codec": codec.to_config()}))
+        return getattr(data, wanted)(**arguments)
     except TypeError as error:
         raise ValueError(f"--config: the data of {config} do not fit this version: {error}") from None

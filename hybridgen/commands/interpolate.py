@@ -1,8 +1,9 @@
-"""`hybridgen interpolate`: the sentences between two sentences."""
+"""`hybridgen interpolate`: the sentences, or sequences of anything, between two."""
 
-from hybridgen.commands import latent
+from hybridgen.commands import latent, sequence_latent
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.options import Parser
+from hybridgen.commands.sequence_files import holds_sequences
 
 
 def run(arguments: list[str]) -> int:
@@ -10,11 +11,13 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         prog="hybridgen interpolate",
         description="Decode latents on the way from one sentence to another, greedily unless --do_sample is given. "
-        "The first and the last are the two sentences' own reconstructions.",
+        "The first and the last are the two sentences' own reconstructions. Of a model of series, sounds, piano rolls, "
+        "images or sketches: START and END are files, or numbers of sequences of the run's data; --out is the file or "
+        "folder that gets them all.",
     )
     latent.add_shared(parser)
-    parser.add_argument("start", metavar="SENTENCE", help="where it begins")
-    parser.add_argument("end", metavar="SENTENCE", help="where it ends")
+    parser.add_argument("start", metavar="START", help="the sentence (or sequence) where it begins")
+    parser.add_argument("end", metavar="END", help="where it ends")
     parser.add_argument("--steps", type=int, default=8, help="sentences, both ends included (default 8)")
     parser.add_argument(
         "--path",
@@ -23,9 +26,13 @@ def run(arguments: list[str]) -> int:
         help="slerp turns by equal angles and stays where the prior has its mass; lerp is the straight line",
     )
     add_decoding(parser, greedy=True)
+    sequence_latent.add_options(parser)
     options = parser.parse_args(arguments)
     if options.steps < 2:
         raise ValueError(f"--steps is {options.steps}: give at least 2, the two ends")
+    if holds_sequences(options.ckpt):
+        return sequence_latent.interpolate(options)
+    sequence_latent.refuse_for_text(options)
     start = latent.check_sentence(options.start, "the first sentence")
     end = latent.check_sentence(options.end, "the second sentence")
     latent.check_out(options.out)

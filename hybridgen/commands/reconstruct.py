@@ -1,8 +1,9 @@
-"""`hybridgen reconstruct`: sentences through the latent and back."""
+"""`hybridgen reconstruct`: sentences, or sequences of anything, through the latent and back."""
 
-from hybridgen.commands import latent
+from hybridgen.commands import latent, sequence_latent
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.options import Parser
+from hybridgen.commands.sequence_files import holds_sequences
 
 
 def run(arguments: list[str]) -> int:
@@ -10,15 +11,25 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         prog="hybridgen reconstruct",
         description="Encode every sentence of a file and decode it again, greedily unless --do_sample is given. "
-        "Empty lines are left out; sentences may be of any length.",
+        "Empty lines are left out; sentences may be of any length. Of a model of series, sounds, piano rolls, images "
+        "or sketches: sequences of a file or of the run's data, each step the likeliest unless --do_sample is given; "
+        "--out is a folder, which gets the folders original and reconstruction.",
     )
     latent.add_shared(parser)
-    parser.add_argument("file", metavar="FILE", help="a UTF-8 text with a sentence on each line")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="a UTF-8 text with a sentence on each line, or a file of sequences"
+    )
     parser.add_argument(
         "--posterior_sample", action="store_true", help="draw the latent from the posterior instead of taking its mean"
     )
     add_decoding(parser, greedy=True)
+    sequence_latent.add_options(parser)
     options = parser.parse_args(arguments)
+    if holds_sequences(options.ckpt):
+        return sequence_latent.reconstruct(options)
+    sequence_latent.refuse_for_text(options)
+    if options.file is None:
+        raise ValueError("a model of text reconstructs sentences: give the FILE that has them")
     latent.check_out(options.out)
     decoding = decoding_from(options)
     sentences = latent.read_sentences(options.file)

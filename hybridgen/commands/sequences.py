@@ -1,12 +1,14 @@
-"""`hybridgen sample` for series, sounds and piano rolls: files with real units that people use."""
+"""`hybridgen sample` for series, sounds, piano rolls, images and sketches: files that people use."""
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
 from hybridgen.commands.decoding import DECODING
 from hybridgen.commands.options import Parser
+from hybridgen.commands.sequence_files import told, write_things
 
 #: Options of this kind of model alone.
 OPTIONS = ("label", "length", "start")
@@ -16,7 +18,7 @@ _SHARED = ("seed", "temperature")
 
 def add_sequence_options(parser: Parser) -> None:
     """Add what only models of sequences take."""
-    group = parser.add_argument_group("series, sounds and piano rolls")
+    group = parser.add_argument_group("series, sounds, piano rolls, images and sketches")
     group.add_argument("--label", help="class of all samples, where the model knows classes")
     group.add_argument("--length", type=int, metavar="STEPS", help="steps of each sample, also more than in training")
     group.add_argument("--start", metavar="TIME", help="first time of each series (default: that of the training data)")
@@ -30,10 +32,7 @@ def refuse_for_text(options: argparse.Namespace, kind: str) -> None:
 
 
 def write_sequences(model: Any, options: argparse.Namespace) -> None:
-    """Generate and write.
-
-    Series go to one file (.csv, .tsv, .npz or .parquet) or to ``series.csv`` in a folder; sounds to a folder of wav
-    files with a manifest; piano rolls to a .mid or .png file or a folder.
+    """Generate and write; see :func:`hybridgen.commands.sequence_files.write_things`.
 
     Raises:
         ValueError: if an option does not fit the model, or the place cannot be written.
@@ -46,31 +45,18 @@ def write_sequences(model: Any, options: argparse.Namespace) -> None:
         raise ValueError(f"--{unfit[0]} is for models of text, but this is a {kind}: leave it out")
     if options.out is None:
         raise ValueError(f"a {kind} writes files: say where by --out")
-    rolls = model.codec.name == "pianoroll"
-    if not rolls and options.temperature != 1.0:
+    takes_temperature = "temperature" in inspect.signature(model.generate).parameters
+    if not takes_temperature and options.temperature != 1.0:
         raise ValueError(f"--temperature is given, but a {kind} draws from no distribution per step: leave it out")
     if options.start is not None and model.codec.name != "series":
         raise ValueError("--start is the first time of a series, which these samples have not: leave it out")
     given = {name: getattr(options, name) for name in ("length", "start") if getattr(options, name) is not None}
     if options.label is not None:
         given["labels"] = [options.label] * options.num_samples
-    if rolls:
+    if takes_temperature:
         given["temperature"] = options.temperature
     samples = model.generate(options.num_samples, seed=options.seed, **given)
-    paths = _write(Path(options.out).expanduser(), samples, model.codec, options)
-    what = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files in {paths[0].parent}"
-    print(f"{options.num_samples} samples written to {what}", file=sys.stderr)
-
-
-def _write(out: Path, samples: list[Any], codec: Any, options: argparse.Namespace) -> list[Path]:
-    from hybridgen import data
-
-    if codec.name == "series":
-        return [data.write_series(out if out.suffix else out / "series.csv", samples, codec)]
-    if codec.name == "pianoroll":
-        from hybridgen.data.pianoroll_files import write_rolls
-
-        return write_rolls(samples, out, codec)
-    labels = None if options.label is None else [options.label] * len(samples)
     details = [{"sample": number, "seed": options.seed} for number in range(len(samples))]
-    return data.write_audio(out, samples, sample_rate=codec.sample_rate, labels=labels, details=details)
+    out = Path(options.out).expanduser()
+    paths = write_things(out, samples, model.codec, labels=given.get("labels"), details=details)
+    print(f"{options.num_samples} samples written to {told(paths)}", file=sys.stderr)

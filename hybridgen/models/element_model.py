@@ -180,7 +180,7 @@ class ElementModel(pl.LightningModule):
         self,
         num_samples: int = 1,
         *,
-        length: int = 64,
+        length: int | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         labels: Sequence[int | str] | None = None,
@@ -190,7 +190,8 @@ class ElementModel(pl.LightningModule):
 
         Args:
             num_samples: how many.
-            length: elements of each.
+            length: elements of each. Default: what is usual for the codec (the rows of an image, the longest sketch),
+                else 64.
             seed: of the random draws. Sample i of a seed is the same alone and in any batch.
             temperature: of the head's draws, at least 0; see :meth:`hybridgen.heads.ElementHead.sample`.
             labels: the class of each sample, by number or name, or one for all; by default each class in turn.
@@ -204,6 +205,7 @@ class ElementModel(pl.LightningModule):
         """
         if self.codec is None:
             raise ValueError("this model has not been trained: fit it, or load a checkpoint")
+        length = getattr(self.codec, "usual_length", 64) if length is None else length
         for name, value in (("num_samples", num_samples), ("length", length)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: give a whole number of at least 1")

@@ -153,7 +153,8 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         self.critic: RecurrentCritic | None = None
         self.alarm = CollapseAlarm()
         self.guard: Guard | None = None
-        self.skipped_updates = 0
+        self._loaded_guard: dict[str, Any] | None = None  # from a checkpoint, until training begins
+        self.skipped_updates = 0  # of either network, because a number was not finite
         self._share = 1.0
         if codec is not None:
             self._build(codecs.from_config(codec), max_length)
@@ -239,6 +240,9 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
     def on_fit_start(self) -> None:
         names = ["generator", "average", *(["critic"] if self.critic is not None else [])]
         self.guard = Guard({name: getattr(self, name) for name in names})
+        loaded, self._loaded_guard = self._loaded_guard, None
+        if loaded is not None:
+            self.guard.load_state_dict(loaded)
         if self.kl_control is not None:
             batches = self.trainer.num_training_batches
             self.kl_control.set_steps_per_epoch(1 if batches == math.inf else max(1, int(batches)))
@@ -292,10 +296,22 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         checkpoint["hybridgen_model"] = type(self).__name__
         checkpoint["options"] = self.options
         checkpoint["codec"] = self.codec.to_config()
+        checkpoint["alarm"] = self.alarm.state_dict()
+        checkpoint["guard"] = None if self.guard is None else self.guard.state_dict()
+        checkpoint["skipped_updates"] = self.skipped_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.codec is None:
             self._build(codecs.from_config(checkpoint["codec"]), checkpoint["options"]["max_length"])
+        if "guard" in checkpoint:
+            self.alarm.load_state_dict(checkpoint["alarm"])
+            self._loaded_guard = checkpoint["guard"]
+            self.skipped_updates = checkpoint["skipped_updates"]
+
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether the gradients are of a part of the batches of an update."""
+        return self.global_step % self.hparams.accumulate_batches != 0
 
     def predict_step(self, batch: Any, batch_index: int) -> None:
         """There is nothing to predict."""

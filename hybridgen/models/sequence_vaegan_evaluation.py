@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hybridgen.evaluation.latent_bounds import SentenceTotals
 from hybridgen.evaluation.series import mean_discrepancy
+from hybridgen.models.processes import gathered
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_output import valid_steps
 from hybridgen.models.sequence_gan_watch import collapse_ratios
@@ -123,9 +124,10 @@ class Evaluation:
         values = {}
         if self._errors:
             values["reconstruction_error"] = torch.cat(self._errors).mean().sqrt()
-        number = sum(len(part) for part in self._real)
+        parts = [torch.cat(part) if part else torch.zeros(0) for part in (self._real, self._fake)]
+        real, fake = (gathered(part, self.device) for part in parts)
+        number = len(real)
         if number > 1:
-            real, fake = torch.cat(self._real), torch.cat(self._fake)
             ratios = collapse_ratios(real, fake)
             values |= {
                 "mean_discrepancy": mean_discrepancy(real, fake).squared,

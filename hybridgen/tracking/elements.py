@@ -6,15 +6,20 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
-from hybridgen.codecs import PianoRollCodec
+from hybridgen.codecs import ImageRowsCodec, PianoRollCodec, SketchCodec
+from hybridgen.data import image_files, sketch_files
 from hybridgen.data.pianoroll_files import write_midi, write_picture
+
+#: Images or sketches of a picture.
+_PICTURES = 20
 
 
 class SampleElements(pl.Callback):
     """After validations, generates sequences and keeps them in ``samples/`` of the run folder.
 
-    Piano rolls become a picture and a MIDI file for each epoch, the picture also in Weights & Biases; other elements
-    are left to their own callbacks. The same seed every time: samples of two epochs differ by what was learned.
+    Piano rolls become a picture and a MIDI file for each epoch, images and sketches a picture of many; pictures go to
+    Weights & Biases, too. Series and sounds are left to their own callbacks. The same seed every time: samples of two
+    epochs differ by what was learned.
 
     Args:
         folder: the run folder.
@@ -35,14 +40,18 @@ class SampleElements(pl.Callback):
         if trainer.sanity_checking or trainer.global_rank or not due:
             return
         codec = pl_module.codec
-        if not isinstance(codec, PianoRollCodec):
+        if not isinstance(codec, PianoRollCodec | ImageRowsCodec | SketchCodec):
             return
-        rolls = pl_module.generate(self.num_samples, length=self.length, seed=self.seed)
         folder = self.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         name = f"epoch-{trainer.current_epoch:04d}"
-        write_midi(rolls[0], folder / f"{name}.mid", codec)
-        write_picture(rolls, folder / f"{name}.png", codec)
+        if isinstance(codec, PianoRollCodec):
+            rolls = pl_module.generate(self.num_samples, length=self.length, seed=self.seed)
+            write_midi(rolls[0], folder / f"{name}.mid", codec)
+            write_picture(rolls, folder / f"{name}.png", codec)
+        else:
+            write = image_files.write_images if isinstance(codec, ImageRowsCodec) else sketch_files.write_sketches
+            write(pl_module.generate(_PICTURES, seed=self.seed), folder / f"{name}.png", codec)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(key="samples", images=[str(folder / f"{name}.png")])

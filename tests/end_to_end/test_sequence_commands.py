@@ -142,9 +142,13 @@ def test_options_that_do_not_fit_series_are_named(series, options, said, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_only_series_are_compared(rolls, series, tmp_path, capsys):
-    assert main(["evaluate", "--ckpt", str(rolls)]) == 2
-    assert "no series or sounds" in capsys.readouterr().err
+def test_rolls_are_compared_as_stretches(rolls, capsys):
+    few = ["--runs", "1", "--iterations", "0.002", "--window", "8", "--num_samples", "40"]
+    assert main(["evaluate", "--ckpt", str(rolls), *few]) == 0
+    assert "memorisation" in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_its_data_is_refused(series, tmp_path, capsys):
     lone = tmp_path / "lone.ckpt"
     lone.write_bytes(series.read_bytes())
     assert main(["evaluate", "--ckpt", str(lone)]) == 2

@@ -1,0 +1,167 @@
+"""Sequences between models and the files of people: which file a kind of data is written to, and read from."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybridgen.commands.run_config import config_of, data_section
+
+
+class Given(NamedTuple):
+    """Sequences that a person gave.
+
+    Attributes:
+        sequences: features ``(T, F)`` each.
+        labels: the class of each by name, or None where they have none.
+        conditions: features ``(T, C)`` of each, or None.
+        names: of the sequences, for messages.
+    """
+
+    sequences: list[Any]
+    labels: list[str] | None
+    conditions: list[Any] | None
+    names: list[str]
+
+
+def write_things(
+    out: Path, things: list[Any], codec: Any, *, labels: list[str] | None = None, details: list[dict] | None = None,
+    columns: int | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write what a model generated, by the kind of its codec.
+
+    Series go to one file (.csv, .tsv, .npz or .parquet) or to ``series.csv`` in a folder; sounds to a folder of wav
+    files with a manifest; piano rolls to a .mid or .png file or a folder; images to .png or a folder; sketches to .svg,
+    .png, .npz or a folder.
+
+    Args:
+        out: file or folder.
+        things: Series, waveforms or elements ``(T, F)``.
+        codec: of the model.
+        labels: the class of each sound, for the manifest.
+        details: what else the manifest says of each sound.
+        columns: of a grid of images or sketches.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: if the place cannot be written, or has the suffix of another kind.
+    """
+    from hybridgen import data
+
+    if codec.name == "series":
+        return [data.write_series(out if out.suffix else out / "series.csv", things, codec)]
+    if codec.name == "pianoroll":
+        from hybridgen.data.pianoroll_files import write_rolls
+
+        return write_rolls(things, out, codec)
+    if codec.name == "image_rows":
+        from hybridgen.data.image_files import write_images
+
+        return write_images(things, out, codec, columns=columns)
+    if codec.name == "sketch":
+        from hybridgen.data.sketch_files import write_sketches
+
+        return write_sketches(things, out, codec, columns=columns)
+    return data.write_audio(out, things, sample_rate=codec.sample_rate, labels=labels, details=details)
+
+
+def told(paths: list[Path]) -> str:
+    """Where files were written, for a message."""
+    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} files in {paths[0].parent}"
+
+
+def holds_sequences(checkpoint: str) -> bool:
+    """Whether a checkpoint is of a model of something other than text; false where it cannot be read."""
+    from hybridgen import codecs
+    from hybridgen.loading import read_checkpoint
+
+    if not Path(checkpoint).is_file():
+        return False
+    try:
+        return read_checkpoint(checkpoint)["codec"]["codec"] not in codecs.names()
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def data_of(checkpoint: str, config: str | None, codec: Any, source: str | None = None) -> Any:
+    """The data module of a run, read by the model's own codec.
+
+    Args:
+        checkpoint: in the run's folder.
+        config: the run's configuration, where it lies elsewhere.
+        codec: of the model.
+        source: other data of the same kind.
+
+    Raises:
+        ValueError: if there is no configuration, or its data do not fit the model.
+    """
+    from hybridgen import data
+
+    path = config_of(checkpoint, config)
+    name, arguments = data_section(path)
+    known = ("SeriesData", "AudioData", "PianoRollData", "ImageRowsData", "SketchData")
+    if name not in known:
+        raise ValueError(f"--config: {path} trains on {name}: give one with {', '.join(known)}")
+    if source is not None:
+        arguments["source"] = source
+    if name in ("SeriesData", "AudioData"):
+        arguments |= {"codec": codec.to_config()}
+        arguments.pop("codec_options", None)
+    try:
+        module = getattr(data, name)(**arguments)
+    except TypeError as error:
+        raise ValueError(f"--config: the data of {path} do not fit this version: {error}") from None
+    if module.codec.name != codec.name or module.codec.num_features != codec.num_features:
+        raise ValueError(f"--config: the data of {path} are not of the kind that this model was trained on")
+    return module
+
+
+def sequences_of(module: Any, part: str, number: int | None, codec: Any) -> Given:
+    """The first sequences of a part of the data.
+
+    Raises:
+        ValueError: if there is no such part.
+    """
+    import numpy as np
+    import torch
+
+    if part not in module.parts:
+        raise ValueError(f"--part: there is no {part} part, only {', '.join(module.parts)}")
+    if hasattr(module, "sequences"):
+        whole = module.sequences(part)
+        batch = whole.batch(np.arange(min(len(whole), number or len(whole))))
+        ends = [batch.values.shape[1]] * len(batch.values) if batch.lengths is None else batch.lengths.tolist()
+        rows = [row[:end] for row, end in zip(batch.values, ends, strict=True)]
+        given = batch.conditions
+        conditions = None if given is None else [row[:end] for row, end in zip(given, ends, strict=True)]
+        labels = None if batch.labels is None else batch.labels.tolist()
+    else:
+        elements, labels, _ = module.parts[part]
+        rows = [torch.from_numpy(np.asarray(element)).float() for element in elements[:number]]
+        conditions, labels = None, None if labels is None else labels[:number]
+    names = None if labels is None or not codec.labels else [codec.labels[label] for label in labels]
+    return Given(rows, names, conditions, [f"{part} {index}" for index in range(len(rows))])
+
+
+def read_file(path: str, codec: Any) -> Any | None:
+    """One sequence from a file of its own, features ``(T, F)``; None where such a file holds many or is read otherwise.
+
+    MIDI, wav and flac files and images are read.
+
+    Raises:
+        ValueError: if there is no such file, or it cannot be read.
+    """
+    file, suffix = Path(path).expanduser(), Path(path).suffix.lower()
+    singles = {"pianoroll": (".mid", ".midi"), "image_rows": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")}
+    if suffix in singles.get(codec.name, ()):
+        return codec.encode(file).float()
+    if hasattr(codec, "sample_rate") and suffix in (".wav", ".flac"):
+        import torch
+
+        from hybridgen.data.audio_files import read_sound
+
+        samples, _ = read_sound(file, sample_rate=codec.sample_rate)
+        return codec.encode(torch.as_tensor(samples).float())
+    if not file.exists():
+        raise ValueError(f"there is no file {path}")
+    return None

@@ -1,0 +1,173 @@
+"""`hybridgen reconstruct` and `interpolate` for series, sounds, piano rolls, images and sketches."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hybridgen.commands.decoding import DECODING
+from hybridgen.commands.options import Parser
+from hybridgen.commands.sequence_files import Given, data_of, read_file, sequences_of, told, write_things
+
+#: Options of these models alone, and their defaults.
+OPTIONS: dict[str, Any] = {"part": "test", "num": 8, "label": None, "config": None}
+_SHARED = ("seed", "temperature")
+
+
+def add_options(parser: Parser) -> None:
+    """Add what only models of sequences take."""
+    group = parser.add_argument_group("series, sounds, piano rolls, images and sketches")
+    group.add_argument("--part", choices=("train", "valid", "test"), help="of the run's data (default test)")
+    group.add_argument("--num", type=int, metavar="N", help="sequences of that part, from its first (default 8)")
+    group.add_argument("--label", help="class of files, where the model knows classes")
+    group.add_argument("--config", metavar="FILE", help="configuration with the data (default: that of the run)")
+
+
+def refuse_for_text(options: argparse.Namespace) -> None:
+    """Raise ValueError if an option of sequences is given for a model of text."""
+    for name in OPTIONS:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for models of sequences, but this is one of text: leave it out")
+
+
+def reconstruct(options: argparse.Namespace) -> int:
+    """Write sequences, and what the model makes of their latents, into folders ``original`` and ``reconstruction``."""
+    model = _model(options, "reconstruct")
+    given = _sequences(options, model)
+    out = Path(options.out).expanduser()
+    for name in ("original", "reconstruction"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "posterior_of"):
+        made = model.decoded(
+            model.reconstruct(
+                given.sequences,
+                labels=given.labels,
+                conditions=given.conditions,
+                use_mean=not options.posterior_sample,
+                temperature=_temperature(options),
+                seed=options.seed,
+            )
+        )
+    else:
+        numbers = None if given.labels is None else [model.codec.labels.index(label) for label in given.labels]
+        made = model.reconstruct(given.sequences, labels=numbers)
+    originals = _things(model, given)
+    paths = [
+        write_things(out / "original", originals, model.codec),
+        write_things(out / "reconstruction", made, model.codec),
+    ]
+    print(
+        f"{len(made)} sequences and their reconstructions written to {told(paths[0])} and {told(paths[1])}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def interpolate(options: argparse.Namespace) -> int:
+    """Write the sequences between two: files, or numbers of sequences of the run's data."""
+    model = _model(options, "interpolate")
+    if not hasattr(model, "interpolate"):
+        raise ValueError(
+            f"{options.ckpt} holds a {type(model).__name__}, which has no latent of a whole sequence (a VariationalRNN "
+            "has one for every step): give a checkpoint of a SequenceVAEGAN"
+        )
+    ends = [_end(options, model, text, what) for text, what in ((options.start, "START"), (options.end, "END"))]
+    labels = None if ends[0].labels is None else [end.labels[0] for end in ends]
+    between = model.interpolate(
+        *(end.sequences[0] for end in ends),
+        options.steps,
+        labels=labels,
+        path=options.path,
+        temperature=_temperature(options),
+        seed=options.seed,
+    )
+    paths = write_things(Path(options.out).expanduser(), model.decoded(between), model.codec, columns=options.steps)
+    print(
+        f"{options.steps} sequences from {ends[0].names[0]} to {ends[1].names[0]} written to {told(paths)}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _model(options: argparse.Namespace, command: str) -> Any:
+    """The model of the checkpoint, once the options are known to fit."""
+    from hybridgen.loading import load
+
+    unfit = [name for name, default in DECODING.items() if getattr(options, name) != default.default]
+    unfit = [name for name in unfit if name not in _SHARED]
+    unfit += ["stop"] if options.stop else []
+    if unfit:
+        raise ValueError(f"--{unfit[0]} is for models of text, but this is one of sequences: leave it out")
+    if options.temperature != DECODING["temperature"].default and not options.do_sample:
+        raise ValueError("--temperature is of draws: add --do_sample, or leave it out")
+    if options.num is not None and options.num < 1:
+        raise ValueError(f"--num is {options.num}: give at least 1")
+    if options.out is None:
+        raise ValueError(f"{command} writes files for this model: say where by --out")
+    model = load(options.ckpt)
+    if not hasattr(model, "reconstruct"):
+        raise ValueError(
+            f"{options.ckpt} holds a {type(model).__name__}, which has no latents: give a checkpoint of a "
+            "SequenceVAEGAN or, to reconstruct, of a VariationalRNN"
+        )
+    return model
+
+
+def _temperature(options: argparse.Namespace) -> float:
+    """0, the likeliest element at each step, unless it shall be drawn."""
+    return options.temperature if options.do_sample else 0.0
+
+
+def _sequences(options: argparse.Namespace, model: Any) -> Given:
+    number = OPTIONS["num"] if options.num is None else options.num
+    part = options.part or OPTIONS["part"]
+    if options.file is None:
+        return sequences_of(data_of(options.ckpt, options.config, model.codec), part, number, model.codec)
+    one = read_file(options.file, model.codec)
+    if one is not None:
+        return Given([one], _label_of_file(options, model), None, [options.file])
+    module = data_of(options.ckpt, options.config, model.codec, source=options.file)
+    part = options.part or ("test" if "test" in module.parts else "train")
+    return sequences_of(module, part, number, model.codec)
+
+
+def _end(options: argparse.Namespace, model: Any, text: str, what: str) -> Given:
+    if text.isdecimal():
+        module = data_of(options.ckpt, options.config, model.codec)
+        given = sequences_of(module, options.part or OPTIONS["part"], int(text) + 1, model.codec)
+        if len(given.sequences) <= int(text):
+            raise ValueError(f"{what} is {text}, but there are {len(given.sequences)} sequences, from 0: give less")
+        return Given(*(None if part is None else part[-1:] for part in given))
+    one = read_file(text, model.codec)
+    if one is None:
+        raise ValueError(f"{what} is {text}, a file of many: give the number of a sequence of the run's data, from 0")
+    return Given([one], _label_of_file(options, model), None, [text])
+
+
+def _label_of_file(options: argparse.Namespace, model: Any) -> list[str] | None:
+    if not model.codec.labels:
+        if options.label is not None:
+            raise ValueError("--label is given, but this model knows no classes: leave it out")
+        return None
+    if options.label is None:
+        raise ValueError(f"this model knows classes: say which one by --label, of {', '.join(model.codec.labels)}")
+    return [options.label]
+
+
+def _things(model: Any, given: Given) -> list[Any]:
+    """Sequences as the writers take them: as if they were generated."""
+    if not hasattr(model, "decoded"):
+        return given.sequences
+    import torch
+
+    from hybridgen.models.sequence_gan_parts import Sample
+
+    def padded(parts: list[Any]) -> Any:
+        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+
+    labels = None
+    if given.labels is not None:
+        labels = torch.tensor([model.codec.labels.index(label) for label in given.labels])
+    lengths = torch.tensor([len(row) for row in given.sequences])
+    conditions = None if given.conditions is None else padded(given.conditions)
+    return model.decoded(Sample(padded(given.sequences), lengths, labels, None, conditions))
