@@ -36,16 +36,22 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
     begun = time.strftime("%d %b %Y %H:%M", time.localtime(run["started"]))
     size = "" if run["parameters"] is None else f"{run['parameters']:,}"
     return (
-        run["name"],
-        run["model"] or "?",
-        run["data"] or "?",
-        run["state"],
+        _printable(run["name"]),
+        _printable(run["model"] or "?"),
+        _printable(run["data"] or "?"),
+        _printable(run["state"]),
         str(run["epochs"]),
-        best,
+        _printable(best),
         begun,
         duration(run["seconds"]),
         size,
     )
+
+
+def _printable(text: str, most: int = 48) -> str:
+    """On one line, without what would move a terminal's cursor."""
+    text = "".join(each if each.isprintable() else " " for each in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
