@@ -19,6 +19,16 @@ from torch import Tensor
 from hybridgen.data.errors import DataError, check_count
 from hybridgen.data.tokens import TokenFile
 
+#: What decides the batches, in the words of the options.
+_MEANINGS = {
+    "lanes": "data.batch_size times the number of processes",
+    "rows": "data.batch_size times the number of processes",
+    "tokens": "the length of the training text",
+    "sequences": "the number of training sequences",
+    "elements": "the length of all training sequences",
+    "batching": "data.layout",
+    **{name: f"data.{name}" for name in ("bptt", "max_bptt", "seed", "max_length")},
+}
 IGNORED = -100  # what torch.nn.functional.cross_entropy ignores
 
 
@@ -136,9 +146,11 @@ class BatchLoader(ABC):
             saved, here = state["layout"], self.layout()
             for name in sorted(saved.keys() | here.keys()):
                 if saved.get(name) != here.get(name):
+                    what = f" ({_MEANINGS[name]})" if name in _MEANINGS else ""
                     raise DataError(
                         f"the checkpoint is from the middle of an epoch with {name}={saved.get(name)!r} but now "
-                        f"{name}={here.get(name)!r}: set it as it was, or resume from the end of an epoch"
+                        f"{name}={here.get(name)!r}{what}: set it as it was, or go on from the end of an epoch "
+                        "(--resume RUN/checkpoints/best.ckpt is mostly one)"
                     )
         self.epoch = int(state["epoch"])
         self.batch = int(state["batch"])

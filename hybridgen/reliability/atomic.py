@@ -1,5 +1,6 @@
 """Writing a checkpoint so that whatever happens, a whole one is there: the new one or the one before."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -91,7 +92,8 @@ def save(checkpoint: dict[str, Any], path: Path, *, rotate: bool = False) -> str
             raise
         raise CheckpointError(f"the checkpoint {path} was not saved: {_why(found, folder)}; {kept}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return digest
 
 

@@ -56,9 +56,9 @@ class Signals:
             self._before.setdefault(number, before)
 
     def restore(self) -> None:
-        """Put the handlers from before back."""
+        """Put the handlers from before back, where nobody else has done so since."""
         for number, handler in self._before.items():
-            if handler is not None:
+            if handler is not None and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
         self._before.clear()
 

@@ -79,7 +79,7 @@ def run(tmp_path_factory):
 
 def test_a_run_folder_holds_everything(run):
     assert {"config.yaml", "checkpoints", "metrics.csv", "samples", "wandb"} <= {p.name for p in run.iterdir()}
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {p.name for p in (run / "checkpoints").glob("*.ckpt")} == {"last.ckpt", "best.ckpt"}
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "val/loss", "val/perplexity", "val/bits_per_byte", "train/tokens_seen"} <= set(header)
     assert (run / "samples" / "epoch-000.txt").read_text().strip()

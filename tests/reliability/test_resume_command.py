@@ -1,0 +1,227 @@
+"""`hybridgen fit --resume`, killed by every signal, through the real command."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from harness import bits
+from small_command import fit, hybridgen, mistake, write_config
+
+from hybridgen.models import LanguageModel
+from hybridgen.reliability.verify import read
+from hybridgen.tracking.record import read_record
+
+ROOT = Path(__file__).parents[2]
+#: The command, sending itself a signal in the training step of a batch.
+SIGNALLED = """
+import os, sys
+from hybridgen.models import LanguageModel
+from hybridgen.cli import main
+plain = LanguageModel.training_step
+def step(self, batch, batch_index):
+    if self.global_step == {batch}:
+        os.kill(os.getpid(), {signal})
+    return plain(self, batch, batch_index)
+LanguageModel.training_step = step
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def signalled(batch, number, *arguments, cwd):
+    """`hybridgen fit` in a process of its own, which gets a signal in a batch."""
+    program = SIGNALLED.format(batch=batch, signal=int(number))
+    config = ["fit", "--config", str(cwd / "small.yaml"), "--wandb", "off", *map(str, arguments)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, *config]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture
+def signal_in(monkeypatch):
+    """Have the next training in this process get a signal in a batch."""
+    plain = LanguageModel.training_step
+
+    def arrange(batch, number):
+        def step(self, batch_, index):
+            if self.global_step == batch:
+                os.kill(os.getpid(), number)
+            return plain(self, batch_, index)
+
+        monkeypatch.setattr(LanguageModel, "training_step", step)
+
+    return arrange
+
+
+def table(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_training(run, other):
+    """The same numbers logged, and the same last checkpoint of weights and optimiser."""
+    assert table(run) == table(other)
+    one, two = (read(folder / "checkpoints" / "last.ckpt") for folder in (run, other))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "carried"):
+        assert bits(one[part]) == bits(two[part]), part
+    for part in ("epoch", "global_step", "tokens_seen"):
+        assert one[part] == two[part], part
+    assert bits(read(run / "checkpoints" / "best.ckpt")["state_dict"]) == bits(
+        read(other / "checkpoints" / "best.ckpt")["state_dict"]
+    )
+
+
+def test_killed_stopped_and_interrupted_it_is_the_same_training(trained, signal_in, tmp_path):
+    write_config(tmp_path)
+    shutil.copy(trained / "small.yaml", tmp_path / "small.yaml")  # the same text, from the same place
+    options = ("--resume", "auto", "--save_every_batches", 3)
+    run = tmp_path / "runs" / "small" / "0"
+
+    killed = signalled(6, signal.SIGKILL, *options, cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "there is no run of small with a checkpoint" in killed.stderr
+    assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 6  # of 8 batches of the epoch
+    (run / "checkpoints" / ".last.ckpt.123.partial").write_text("what a save that was killed leaves")
+
+    signal_in(9, signal.SIGTERM)
+    stopped = fit(*options, cwd=tmp_path)
+    assert stopped.returncode == 143, stopped.stderr
+    assert "going on with runs/small/0" in stopped.stderr
+    assert "stopped by SIGTERM: saved runs/small/0/checkpoints/last.ckpt, go on from it" in stopped.stderr
+    assert not [*(run / "checkpoints").glob(".*")]
+    assert read_record(run)["state"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    signal_in(15, signal.SIGINT)  # the last batch of an epoch, before its validation
+    assert fit(*options, cwd=tmp_path).returncode == 130
+    assert read(run / "checkpoints" / "last.ckpt")["hybridgen_resume"]["place"] == "validation due"
+
+    signal_in(None, None)
+    assert fit(*options, cwd=tmp_path).returncode == 0
+    assert_same_training(run, trained / "runs" / "small" / "0")
+    assert [path.name for path in run.parent.iterdir()] == ["0"]
+
+    again = fit(*options, "--trainer.max_epochs", 3, "--trainer.fast_dev_run", "true", cwd=tmp_path)
+    assert "runs/small/0 is finished: a new run" in again.stderr
+
+
+@pytest.mark.slow
+def test_signals_from_outside(tmp_path):
+    write_config(tmp_path)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        name = signal.Signals(number).name
+        assert signalled(4, number, "--name", name, cwd=tmp_path).returncode == code
+        assert read(tmp_path / "runs" / name / "0" / "checkpoints" / "last.ckpt")["global_step"] == 5
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    write_config(tmp_path)
+    program = SIGNALLED.replace("os.kill(os.getpid(), {signal})", "os.kill(os.getpid(), 15); os.kill(os.getpid(), 2)")
+    config = ["fit", "--config", "small.yaml", "--wandb", "off"]
+    command = [sys.executable, "-c", program.format(batch=4), *config]
+    finished = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert finished.returncode == 130
+    assert not (tmp_path / "runs" / "small" / "0" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_signal_without_checkpoints(signal_in, tmp_path):
+    write_config(tmp_path)
+    signal_in(3, signal.SIGTERM)
+    stopped = fit("--trainer.enable_checkpointing", "false", cwd=tmp_path)
+    assert stopped.returncode == 143
+    assert "stopped by SIGTERM: nothing was saved" in stopped.stderr
+
+
+def test_what_is_changed_is_told_and_holds(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    run = folder / "runs" / "small" / "0"
+    before = table(run)
+    changes = ("--model.learning_rate", 0.03, "--model.weight_decay", 0.5, "--trainer.max_epochs", 4)
+    # No --config: that of the run is taken.
+    finished = hybridgen("fit", "--wandb", "off", "--resume", "runs/small/0", *changes, cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    for line in (
+        "model.learning_rate: 0.003 -> 0.03",
+        "model.weight_decay: 0.01 -> 0.5",
+        "trainer.max_epochs: 3 -> 4",
+    ):
+        assert f"  {line}\n" in finished.stderr
+    after = table(run)
+    assert after[: len(before)] == before
+    assert {row["epoch"] for row in after[len(before) :]} == {"3"}
+    (optimizer,) = read(run / "checkpoints" / "last.ckpt")["optimizer_states"]
+    assert {group["initial_lr"] for group in optimizer["param_groups"]} == {0.03}
+    assert {group["weight_decay"] for group in optimizer["param_groups"]} == {0.5, 0.0}
+    # The end of the cosine, which was at the end of epoch 3 and is at that of epoch 4 now.
+    assert {round(group["lr"], 6) for group in optimizer["param_groups"]} == {0.05 * 0.03}
+    assert (run / "config-0.yaml").read_text().count("learning_rate: 0.003") == 1
+    assert "learning_rate: 0.03" in (run / "config.yaml").read_text()
+    assert "resume: never" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--model.stack.hidden_size", 8), "model.stack.hidden_size was 6 and is 8"),
+        (("--model.tie_weights", "false"), "model.tie_weights was True and is False"),
+        (("--model.optimizer", "sgd"), "model.optimizer was adamw and is sgd"),
+        (("--model.schedule", "plateau"), "model.schedule was cosine and is plateau"),
+        (("--data.codec", "bytes"), "the data's codec is not the one"),
+        (("--resume", "runs/nothing"), "there is no checkpoint at runs/nothing"),
+        (("--ckpt_path", "runs/small/0/checkpoints/best.ckpt"), "--resume and --ckpt_path are both given"),
+    ],
+)
+def test_what_cannot_change_is_one_sentence(option, sentence, trained):
+    run = trained / "runs" / "small" / "0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "run.json"}
+    found = mistake(fit("--resume", "runs/small/0", "--trainer.max_epochs", 4, *option, cwd=trained))
+    assert sentence in found
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_division_of_the_data_within_an_epoch(signal_in, tmp_path):
+    write_config(tmp_path)
+    signal_in(3, signal.SIGTERM)
+    assert fit(cwd=tmp_path).returncode == 143
+    signal_in(None, None)
+    found = mistake(fit("--resume", "auto", "--data.batch_size", 2, cwd=tmp_path))
+    assert "in the middle of an epoch" in found or "from the middle of an epoch with lanes=4 but now lanes=2" in found
+    assert "data.batch_size times the number of processes" in found
+
+
+def test_a_run_folder_is_for_one_training(trained):
+    from hybridgen.reliability.run_choice import lock, unlock
+
+    lock(trained / "runs" / "small" / "0")
+    try:
+        found = mistake(fit("--resume", "runs/small/0", "--trainer.max_epochs", 4, cwd=trained))
+    finally:
+        unlock()
+    assert f"is in use by process {os.getpid()}" in found
+
+
+def test_a_checkpoint_may_start_a_new_run(trained, tmp_path):
+    checkpoint = trained / "runs" / "small" / "0" / "checkpoints" / "best.ckpt"
+    finished = fit("--ckpt_path", checkpoint, "--runs", tmp_path, "--trainer.max_epochs", 4, cwd=trained)
+    assert finished.returncode == 0, finished.stderr
+    assert f"starting a new run from {checkpoint}" in finished.stderr
+    assert "trainer.max_epochs: 3 -> 4" in finished.stderr
+    rows = table(tmp_path / "small" / "0")
+    assert {row["epoch"] for row in rows} == {"3"}
+
+
+def test_weights_are_those_of_the_average_and_training_goes_on_with_its_own(trained, tmp_path):
+    """The diary of an averaged training is in test_exact_resume; here, that its checkpoint evaluates the average."""
+    write_config(tmp_path)
+    averaged = ("--trainer.callbacks+", "hybridgen.tracking.averaging.ExponentialAveraging")
+    assert fit(*averaged, "--trainer.max_epochs", 1, cwd=tmp_path).returncode == 0
+    contents = read(tmp_path / "runs" / "small" / "0" / "checkpoints" / "last.ckpt")
+    own = contents["current_model_state"]
+    assert not torch.equal(contents["state_dict"]["embedding.weight"], own["embedding.weight"])
