@@ -1,5 +1,6 @@
 """The models: Lightning modules, one file each."""
 
+from hybridgen.models.draw import DRAW
 from hybridgen.models.language_model import LanguageModel
 from hybridgen.models.latent_gan import LatentGAN
 from hybridgen.models.sequence_gan import SequenceGAN
@@ -8,4 +9,13 @@ from hybridgen.models.sequence_vaegan import SequenceVAEGAN
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.models.variational_rnn import VariationalRNN
 
-__all__ = ["LanguageModel", "LatentGAN", "SequenceGAN", "SequenceModel", "SequenceVAEGAN", "TextVAE", "VariationalRNN"]
+__all__ = [
+    "DRAW",
+    "LanguageModel",
+    "LatentGAN",
+    "SequenceGAN",
+    "SequenceModel",
+    "SequenceVAEGAN",
+    "TextVAE",
+    "VariationalRNN",
+]

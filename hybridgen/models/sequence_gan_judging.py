@@ -1,6 +1,7 @@
 """One update of critic and generator, of sequences or of codes: the part that all modes share."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def judge_both(
         generator: of the places between real and generated.
     """
     real, fake = (x.detach().requires_grad_(penalty in ("r1_r2", "r1")) for x in inputs)
-    with double_backward():
+    # Without a penalty there is no second derivative, and the cells may take their fastest way.
+    with double_backward() if penalty in ("r1_r2", "r1") else nullcontext():
         scores = judges[0](real), judges[1](fake)
     found = {"loss": critic_loss(loss, *scores, valid)}
     numbers = [one_score(s, valid) for s in scores]
