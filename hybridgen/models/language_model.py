@@ -260,14 +260,15 @@ class LanguageModel(pl.LightningModule):
 
     def _log_nats(self, stage: str, name: str, nats: Tensor, part: str | None) -> None:
         """Log nats per token and what follows from them; ``part`` is the text they are of, if all of it."""
-        self.log(f"{stage}/{name}", nats.float(), prog_bar=True)
+        # All processes have the same numbers here; sync_dist keeps Lightning from warning that they might not.
+        self.log(f"{stage}/{name}", nats.float(), prog_bar=True, sync_dist=True)
         if part is not None:
             counts = self.trainer.datamodule.counts[part]
-            self.log(f"{stage}/perplexity", nats.exp().float(), prog_bar=True)
+            self.log(f"{stage}/perplexity", nats.exp().float(), prog_bar=True, sync_dist=True)
             total = float(nats) * counts.targets
-            self.log(f"{stage}/bits_per_byte", likelihood.bits_per_unit(total, counts.target_bytes))
+            self.log(f"{stage}/bits_per_byte", likelihood.bits_per_unit(total, counts.target_bytes), sync_dist=True)
             if self.codec.name == "characters":
-                self.log(f"{stage}/bits_per_character", likelihood.bits_per_unit(total, counts.targets))
+                self.log(f"{stage}/bits_per_character", likelihood.bits_per_unit(total, counts.targets), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule that the configuration names; see :mod:`hybridgen.models.optimisation`."""
@@ -278,21 +279,21 @@ class LanguageModel(pl.LightningModule):
         checkpoint["hybridgen_model"] = type(self).__name__
         checkpoint["options"] = self.options
         checkpoint["codec"] = self.codec.to_config()
-        checkpoint["carried"] = None if self.carried is None else states.to_dict(self.carried)
-        checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint |= self.rank_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.codec is None:
             self._build(codecs.from_config(checkpoint["codec"]))
-        self.tokens_seen = checkpoint["tokens_seen"]
         self.load_rank_state(checkpoint)
 
     def rank_state(self) -> dict[str, Any]:
-        """What only this process has: the state after the last chunk of its lanes."""
-        return {"carried": None if self.carried is None else states.to_dict(self.carried)}
+        """What only this process has: the state after the last chunk of its lanes, and how long these were."""
+        carried = None if self.carried is None else states.to_dict(self.carried)
+        return {"carried": carried, "tokens_seen": self.tokens_seen}
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Go on with the lanes of this process."""
+        self.tokens_seen = state["tokens_seen"]
         carried = state["carried"]
         self.carried = None
         if carried is not None:

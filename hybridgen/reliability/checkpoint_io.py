@@ -13,6 +13,10 @@ from hybridgen.reliability import atomic
 from hybridgen.reliability.verify import CheckpointError, read
 
 
+#: The file by which a process that Lightning spawned gives the trained weights to the one that spawned it.
+_HANDED_OVER = ".temp.ckpt"
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's plugin for checkpoint files: atomic, with checksums, the one before kept, nothing ever executed.
 
@@ -73,6 +77,8 @@ class SafeCheckpointIO(CheckpointIO):
             CheckpointError: if it is not whole, or not one of this toolkit's.
             ValueError: if it does not fit.
         """
+        if Path(path).name == _HANDED_OVER:
+            return read(path, complete=False)
         checkpoint = read(path)
         if self.inspect is not None:
             self.inspect(checkpoint)

@@ -98,11 +98,12 @@ def verify(path: str | Path) -> str:
     return "crc32"
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, *, complete: bool = True) -> dict[str, Any]:
     """The contents of a checkpoint, on the CPU.
 
     Args:
         path: of a checkpoint.
+        complete: whether it must have all that makes a model; false for weights that processes hand over by a file.
 
     Raises:
         CheckpointError: if it is not whole (:func:`verify`), asks for code to be run, or is of something else.
@@ -114,7 +115,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         # Torch's own message advises to read the file in a way that runs what is in it.
         raise CheckpointError(f"{path} {_refused(error)}") from None
-    if not isinstance(checkpoint, dict) or "hybridgen_model" not in checkpoint:
+    if not isinstance(checkpoint, dict) or (complete and "hybridgen_model" not in checkpoint):
         raise CheckpointError(f"{path} is no checkpoint of a hybridgen model: give a file that hybridgen fit wrote")
     return checkpoint
 

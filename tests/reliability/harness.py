@@ -77,7 +77,8 @@ class KeepAll(KeepLast):
         place = places.find_place(trainer)
         self._save(trainer, 0)
         copy = self.folder / f"moment-{len(self.kept)}.ckpt"
-        shutil.copy(self.path, copy)
+        if trainer.is_global_zero:
+            shutil.copy(self.path, copy)
         self.kept.append((copy, place, len(self.diary.entries)))
 
 

@@ -29,7 +29,7 @@ def language_model(folder, *, data=None, **options):
     stack = STACK | {"output_dropout": 0.2, "weight_drop": 0.1, "cell": "lstm"}
     model = LanguageModel(stack=stack, embedding_size=4, embedding_dropout=0.1, warmup_steps=3, **options)
     text = {"source": str(folder), "cache_dir": str(folder / "cache"), "batch_size": 4, "bptt": 9}
-    return model, TextData(**text, **(data or {"random_bptt": True}))
+    return model, TextData(**(text | (data or {"random_bptt": True})))
 
 
 def lines(folder):
