@@ -12,7 +12,6 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from hybridgen.reliability import atomic
 from hybridgen.reliability.verify import CheckpointError, read
 
-
 #: The file by which a process that Lightning spawned gives the trained weights to the one that spawned it.
 _HANDED_OVER = ".temp.ckpt"
 

@@ -1,6 +1,5 @@
 """Which run folder a training goes on in: ``--resume auto | PATH | never``."""
 
-import fcntl
 import json
 import os
 from dataclasses import dataclass, field
@@ -8,6 +7,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from hybridgen.reliability.verify import CheckpointError, newest_valid, read
+
+try:
+    import fcntl
+except ImportError:  # a system without
+    fcntl = None  # type: ignore[assignment]
 
 CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
@@ -92,7 +96,8 @@ def _newest(checkpoints: Path) -> Choice | None:
 
 
 def _rows_before(contents: dict[str, Any]) -> int:
-    return int(contents.get("hybridgen_resume", {}).get("rows_before", 0))
+    # Older checkpoints know only the optimiser's steps, which are those of the loggers for one optimiser.
+    return int(contents.get("hybridgen_resume", {}).get("rows_before", contents.get("global_step", 0)))
 
 
 def _is_finished(folder: Path, contents: dict[str, Any], limits: dict[str, Any]) -> bool:
@@ -135,6 +140,8 @@ def lock(folder: Path) -> None:
     Raises:
         ValueError: if another process has it.
     """
+    if fcntl is None:
+        return
     path = folder / _LOCK
     try:
         file = path.open("a+", encoding="utf-8")

@@ -6,7 +6,7 @@ The checkpoints are those that a process killed at that moment would have left o
 import pytest
 import pytorch_lightning as pl
 import torch
-from harness import LINES, TEXT, assert_exact
+from harness import LINES, TEXT, assert_exact, bits, train
 
 from hybridgen.data import PianoRollData, SeriesData, TextData
 from hybridgen.models import (
@@ -130,6 +130,19 @@ def maker(case, folder):
 @pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_exactly(case, tmp_path):
     assert_exact(tmp_path, maker(case, tmp_path), **CASES[case][1])
+
+
+def test_a_training_that_ended_within_an_epoch_is_given_more_steps(tmp_path):
+    make = maker("language model, by steps", tmp_path)
+    whole, weights, states, _ = train(tmp_path / "whole", make, max_steps=13, max_epochs=-1)
+    *_, kept = train(tmp_path / "part", make, max_steps=10, max_epochs=-1)
+    path, place, _ = kept[-1]
+    assert place == "stopped"
+    again, other, ends, _ = train(tmp_path / "rest", make, resume_from=str(path), max_steps=13, max_epochs=-1)
+    assert [entry[3] for entry in again.entries if entry[0] == "batch"] == [11, 12, 13]
+    assert bits(again.entries) == bits(whole.entries[-len(again.entries) :])
+    assert bits(weights) == bits(other)
+    assert bits(states) == bits(ends)
 
 
 @pytest.mark.slow
