@@ -17,6 +17,7 @@ NEEDED = {
     "tinyshakespeare": ("tinyshakespeare", "tinyshakespeare/input.txt"),
     "jsb": ("polymusic", "polymusic/JSB_Chorales.mat"),
     "nottingham": ("polymusic", "polymusic/Nottingham.mat"),
+    "sheep": ("sketches", "sketches/aaron_sheep.npz"),
     "stocks": ("stocks", "stocks/stock_data.csv"),
     "energy": ("energy", "energy/energy_windows.npz", "energy/energy_data.csv"),
     "fsdd": ("fsdd", "fsdd/recordings/0_george_0.wav"),

@@ -20,6 +20,8 @@ from hybridgen.models.sequence_gan_output import FeatureOutput
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 _NUMBERS = ("unit", "symmetric", "real")
 _EDGE = 1e-6
+#: Of numbers in a range: a standard deviation near 0.1 before training.
+_INITIAL_LOG_SCALE = -2.5
 
 
 class FeatureHead(ElementHead):
@@ -67,6 +69,9 @@ class FeatureHead(ElementHead):
         ):
             dtype = torch.bool if name.startswith("is_") else torch.int64
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
+        with torch.no_grad():
+            # Numbers that the codec scales into a range deviate far less than 1 from their means.
+            self.bias[width:] = torch.where(self.is_unit | self.is_symmetric, _INITIAL_LOG_SCALE, 0.0)
 
     def nll(self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of rows.

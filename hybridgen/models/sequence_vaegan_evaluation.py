@@ -141,6 +141,9 @@ class Evaluation:
                 and self.global_step > 500
             ):
                 self.alarm.see_ratios(ratios, self.global_step)
+        else:
+            # One alone has no distribution; a checkpoint is still told by its validation.
+            values["mean_discrepancy"] = math.nan
         self._real.clear()
         self._fake.clear()
         self.log_dict({f"{stage}/{n}": v for n, v in values.items()}, sync_dist=True, batch_size=max(1, number))

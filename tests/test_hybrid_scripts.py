@@ -1,0 +1,68 @@
+"""The ablation of the hybrid and the table of cells: what they train, and that they run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "scripts"
+
+
+@pytest.fixture
+def _scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.mark.usefixtures("_scripts")
+def test_every_variant_of_the_ablation_can_be_built():
+    import ablation
+
+    from hybridgen.models import SequenceVAEGAN
+
+    for name in ablation.SETS:
+        config = yaml.safe_load((ROOT / "experiments" / "sequence_vaegan" / f"{name}.yaml").read_text())
+        built = {
+            variant: SequenceVAEGAN(**(config["model"]["init_args"] | options))
+            for variant, options in ablation.VARIANTS.items()
+        }
+        # Each part is missing somewhere, and nowhere twice.
+        parts = {v: (m.hparams.reconstruction, m.hparams.adversarial, m.hparams.variational) for v, m in built.items()}
+        assert len(set(parts.values())) == len(parts) == 4
+        assert parts["full"] == ("both", True, True)
+
+
+@pytest.mark.usefixtures("_scripts")
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mingru", "mlstm"])
+def test_cells_get_the_size_nearest_to_the_budget(cell):
+    import cell_table
+
+    given = yaml.safe_load(cell_table.CONFIG.read_text())["model"]["init_args"]
+    budget = cell_table.size_of(given, "lstm", 64)
+    stack, left_out = cell_table.fitting(given, cell, budget)
+    found = {hidden: cell_table.size_of(given | {"stack": stack}, cell, hidden) for hidden in
+             range(stack["hidden_size"] - 8, stack["hidden_size"] + 9, 8) if hidden}  # fmt: skip
+    assert min(found, key=lambda hidden: abs(found[hidden] - budget)) == stack["hidden_size"]
+    assert set(left_out) <= set(cell_table.FRAGILE)
+    assert left_out == [] or cell in ("mingru", "mlstm")
+    assert cell != "lstm" or stack["hidden_size"] == 64
+
+
+@pytest.mark.slow
+def test_the_ablation_runs_and_writes_its_table(tmp_path):
+    home = Path(os.environ.get("HYBRIDGEN_DATA", "nowhere"))
+    if not (home / "stocks" / "stock_data.csv").is_file():
+        pytest.skip("stocks are not here: get them with `hybridgen data stocks`, and set HYBRIDGEN_DATA")
+    command = [sys.executable, str(SCRIPTS / "ablation.py"), "--quick", "--sets", "stocks", "--variants", "vae", "gan"]
+    places = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    finished = subprocess.run([*command, *places], capture_output=True, text=True, timeout=600, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads((tmp_path / "sequence_vaegan-ablation-stocks.json").read_text())
+    assert set(found["variants"]) == {"vae", "gan"}
+    metrics = found["variants"]["vae"]["metrics"]
+    assert {"discriminative_score", "recall", "memorisation_ratio", "test/elbo_per_frame", "seconds"} <= set(metrics)
+    assert "test/elbo_per_frame" not in found["variants"]["gan"]["metrics"]
