@@ -17,6 +17,7 @@ from hybridgen.reliability.resume import ExactResume
 from hybridgen.reliability.run_choice import CHECKPOINTS
 from hybridgen.reliability.saving import MINUTES, KeepLast
 from hybridgen.reliability.termination import StopOnSignal
+from hybridgen.tracking.dashboard import TrackWandb
 from hybridgen.tracking.finite import SkipNonFinite
 from hybridgen.tracking.processes import NoiseByRank
 from hybridgen.tracking.progress import Progress
@@ -54,7 +55,8 @@ def training_callbacks(
         folder: the run folder.
     """
     monitor = config.monitor or getattr(model, "monitor", "val/loss")
-    added: list[pl.Callback] = [RunRecord(folder, monitor=monitor)]
+    kept = folder / CHECKPOINTS if config.wandb_checkpoints else None
+    added: list[pl.Callback] = [RunRecord(folder, monitor=monitor), TrackWandb(monitor=monitor, checkpoints=kept)]
     # A checkpoint callback of the configuration, or none at all, is the user's choice; a signal saves nevertheless.
     if config.trainer.enable_checkpointing is False:
         added.append(StopOnSignal())

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from hybridgen.commands import resuming
+from hybridgen.commands import resuming, wandb_options
 from hybridgen.commands.explaining import explain, with_named_configs
 from hybridgen.commands.launching import launched, processes
 from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
@@ -63,6 +63,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--wandb", default="auto", choices=WANDB_MODES, help="auto is offline without key or network"
         )
+        wandb_options.add_options(parser)
         parser.add_argument(
             "--monitor", default=None, help="what the best checkpoint has least of (default: the model's choice)"
         )
@@ -125,8 +126,10 @@ class TrainingCLI(LightningCLI):
             if rank_zero_only.rank == 0:
                 lock(self.folder)
             if config.trainer.logger in (None, True):
-                rows = self.choice.rows_before if going_on else None
-                kwargs["logger"] = loggers(self.folder, name=name, wandb_mode=config.wandb, rows_before=rows)
+                rows, labels = self.choice.rows_before if going_on else None, wandb_options.labels(config)
+                kwargs["logger"] = loggers(
+                    self.folder, name=name, wandb_mode=config.wandb, rows_before=rows, labels=labels
+                )
             callbacks += training_callbacks(own, config, self.model, self.folder)
         elif config.trainer.logger in (None, True):
             kwargs.setdefault("logger", False)  # Lightning's own would leave a folder that nobody asked for

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 from hybridgen.reliability.saving import KeepBest
 from hybridgen.tracking.metrics_table import MetricsTable
 from hybridgen.tracking.processes import chosen_by_first
-from hybridgen.tracking.wandb_logger import CarefulWandbLogger, circumstances, wandb_logger
+from hybridgen.tracking.wandb_logger import CarefulWandbLogger, WandbLabels, circumstances, wandb_logger
 
 _CHOSEN = "HYBRIDGEN_RUN_FOLDER"
 
@@ -50,7 +50,9 @@ def _make_next(parent: Path) -> Path:
         return folder
 
 
-def loggers(folder: Path, *, name: str, wandb_mode: str, rows_before: int | None = None) -> list[Logger]:
+def loggers(
+    folder: Path, *, name: str, wandb_mode: str, rows_before: int | None = None, labels: WandbLabels | None = None
+) -> list[Logger]:
     """CSV always; Weights & Biases unless it is off or does not start.
 
     Args:
@@ -58,12 +60,13 @@ def loggers(folder: Path, *, name: str, wandb_mode: str, rows_before: int | None
         name: of the run on the dashboard.
         wandb_mode: see :func:`hybridgen.tracking.wandb_logger.wandb_logger`.
         rows_before: where a run goes on: rows of ``metrics.csv`` with smaller steps are kept, later ones come again.
+        labels: where the run stands among others on the dashboard.
     """
     csv = MetricsTable(
         save_dir=folder.parent.parent, name=folder.parent.name, version=folder.name, rows_before=rows_before
     )
     run_id = None if rows_before is None else _wandb_run_id(folder)
-    dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode, run_id=run_id)
+    dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode, run_id=run_id, labels=labels)
     return [csv] if dashboard is None else [csv, dashboard]
 
 
@@ -124,5 +127,3 @@ class SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, CarefulWandbLogger):
                 logger.describe({"configuration": yaml.safe_load(text), **circumstances()})
-                if hasattr(pl_module, "step_metric"):
-                    logger.draw_against(pl_module.step_metric)

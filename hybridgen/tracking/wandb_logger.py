@@ -5,11 +5,11 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -25,6 +25,13 @@ class CarefulWandbLogger(WandbLogger):
     """
 
     failed = False
+    #: How many batches were trained on, for the horizontal axis.
+    batches: Callable[[], int] | None = None
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log values, with the number of batches beside them (Lightning adds epoch and step)."""
+        counted = {} if self.batches is None else {"batch": self.batches()}
+        super().log_metrics({**metrics, **counted}, step)
 
     def start(self) -> bool:
         """Begin the run now, so that what fails does so before training; returns whether it is there."""
@@ -36,14 +43,32 @@ class CarefulWandbLogger(WandbLogger):
         self._call(lambda: self.experiment.config.update(values, allow_val_change=True))
 
     def draw_against(self, metric: str) -> None:
-        """Draw the learning curves against a logged value instead of the number of steps."""
+        """Draw learning curves against a logged value; ``batch`` and ``epoch`` can be chosen in its place."""
 
         def define() -> None:
-            self.experiment.define_metric(metric)
+            for axis in {"epoch", "batch", metric}:
+                self.experiment.define_metric(axis, hidden=True)
             for stage in ("train", "val", "test"):
                 self.experiment.define_metric(f"{stage}/*", step_metric=metric)
 
         self._call(define)
+
+    def summarise(self, values: dict[str, Any]) -> None:
+        """Set values of the run's summary, which tables of runs show."""
+        self._call(lambda: self.experiment.summary.update(values))
+
+    def keep_files(self, paths: Sequence[Path], *, metadata: dict[str, Any]) -> None:
+        """Keep checkpoints with the run, as one artifact of the type ``model``."""
+
+        def keep() -> None:
+            import wandb
+
+            artifact = wandb.Artifact(f"checkpoints-{self.experiment.id}", type="model", metadata=metadata)
+            for path in paths:
+                artifact.add_file(str(path), name=path.name)
+            self.experiment.log_artifact(artifact)
+
+        self._call(keep)
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
@@ -81,7 +106,23 @@ for _name in ("log_hyperparams", "log_metrics", "log_table", "log_text", "log_im
     setattr(CarefulWandbLogger, _name, _guarded(getattr(CarefulWandbLogger, _name)))
 
 
-def wandb_logger(folder: Path, *, name: str, mode: str, run_id: str | None = None) -> CarefulWandbLogger | None:
+class WandbLabels(NamedTuple):
+    """Where a run stands among others.
+
+    Attributes:
+        project: of the dashboard; by default ``WANDB_PROJECT``, or hybridgen.
+        group: of runs that belong together, the trials of a sweep or the seeds of an experiment.
+        tags: words to filter by.
+    """
+
+    project: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+def wandb_logger(
+    folder: Path, *, name: str, mode: str, run_id: str | None = None, labels: WandbLabels | None = None
+) -> CarefulWandbLogger | None:
     """The logger of a run, started, or None where it is off or does not start.
 
     Whether it is online is decided here, before it starts, so that a missing key or network can neither ask a
@@ -92,6 +133,7 @@ def wandb_logger(folder: Path, *, name: str, mode: str, run_id: str | None = Non
         name: of the run.
         mode: one of ``WANDB_MODES``; ``auto`` is online where there are a key and an answer of the server.
         run_id: of the run that goes on; a new one by default.
+        labels: where the run stands among others.
     """
     if mode == "off":
         return None
@@ -99,7 +141,12 @@ def wandb_logger(folder: Path, *, name: str, mode: str, run_id: str | None = Non
     import wandb
 
     settings = wandb.Settings(init_timeout=_SECONDS_TO_START, silent=True)
-    where = {"project": "hybridgen", "name": name, "save_dir": folder, "id": run_id}
+    labels = labels or WandbLabels()
+    project = labels.project or os.environ.get("WANDB_PROJECT") or "hybridgen"
+    where: dict[str, Any] = {"project": project, "name": name, "save_dir": folder, "id": run_id}
+    # What is not given here W&B takes from its own variables (WANDB_RUN_GROUP, WANDB_TAGS).
+    where |= {"group": labels.group} if labels.group else {}
+    where |= {"tags": list(labels.tags)} if labels.tags else {}
     logger = CarefulWandbLogger(**where, offline=not online, settings=settings)
     return logger if logger.start() else None
 
