@@ -3,6 +3,7 @@
 Nothing heavy is imported before it is known what is wanted: help, version and typing errors answer at once.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -31,6 +32,9 @@ COMMANDS = {
     "data": "get a public data set: hybridgen data ptb [--from DIR]",
     "doctor": "does this installation work, on this machine",
 }
+
+#: What the system says where a disk is full or may not be written to.
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -69,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(one_sentence(str(error)))
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        what = f"{error.filename or 'a file'} cannot be written ({error.strerror})"
+        return _complain(f"{what}: make room, or give another place for the output")
 
 
 def _run(command: str, rest: list[str]) -> int:

@@ -1,6 +1,9 @@
 """What the trainer is told where a launcher (torchrun, SLURM) has started the processes."""
 
 import os
+import shutil
+import socket
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +32,8 @@ def launched(trainer: Any, environment: dict[str, str] | None = None) -> dict[st
                 f"trainer.num_nodes is {trainer.num_nodes}, but nothing has started the other nodes: start the command "
                 "on every node by torchrun (scripts/launch_nodes.sh), or by srun (scripts/launch_slurm.sh)"
             )
+        if "LOCAL_RANK" not in env and "SLURM_NTASKS" not in env and "MASTER_PORT" in env:
+            _check_port(env["MASTER_PORT"], str(trainer.devices))
         return {}
     here, nodes = int(env["LOCAL_WORLD_SIZE"]), int(env.get("GROUP_WORLD_SIZE", 1))
     asked = str(trainer.devices)
@@ -45,6 +50,34 @@ def launched(trainer: Any, environment: dict[str, str] | None = None) -> dict[st
     if asked in ("auto", "-1"):
         given["devices"] = here
     return given
+
+
+def script(path: str) -> str:
+    """The file that Lightning runs again for each further process, unless this one was started by ``python -m``.
+
+    Args:
+        path: what this process was started as.
+    """
+    if Path(path).stem == "hybridgen" and Path(path).is_file():
+        return str(Path(path).absolute())
+    return shutil.which("hybridgen") or "hybridgen"
+
+
+def _check_port(port: str, devices: str) -> None:
+    """Raise where several processes are to meet at a port that somebody else has."""
+    several = int(devices) != 1 if devices.lstrip("-").isdigit() else torch.cuda.device_count() > 1
+    if not several:
+        return
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"MASTER_PORT is {port!r}: give a number of 1 to 65535, or unset it")
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("", int(port)))
+        except OSError as error:
+            raise ValueError(
+                f"MASTER_PORT is {port}, which is taken ({error.strerror}): give another, or unset it"
+            ) from None
 
 
 def processes(trainer: Any) -> str | None:

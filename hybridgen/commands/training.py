@@ -15,7 +15,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from hybridgen.commands import resuming, wandb_options
 from hybridgen.commands.explaining import explain, with_named_configs
-from hybridgen.commands.launching import launched, processes
+from hybridgen.commands.launching import launched, processes, script
+from hybridgen.commands.trainer_fit import check_trainer
 from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
 from hybridgen.reliability.run_choice import Choice, lock, unlock
 from hybridgen.reliability.termination import Terminated
@@ -108,6 +109,8 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""
         config = self.config[self.subcommand]
+        fits = {"default_clip": DEFAULT_CLIP, "training": self.subcommand == "fit"}
+        check_trainer(config.trainer, self.model, self.datamodule, **fits)
         kwargs |= launched(config.trainer)
         if not self.model.automatic_optimization and config.trainer.gradient_clip_val == DEFAULT_CLIP:
             kwargs.setdefault("gradient_clip_val", None)
@@ -171,7 +174,7 @@ def run(arguments: list[str]) -> int:
     """Train or evaluate; see `hybridgen fit --help`."""
     _quieten()
     # Lightning re-executes this line for further processes.
-    sys.argv = ["hybridgen", *resuming.with_saved_config(arguments)]
+    sys.argv = [script(sys.argv[0]), *resuming.with_saved_config(arguments)]
     try:
         training_cli(None)
     except MisconfigurationException as error:
@@ -186,8 +189,6 @@ def run(arguments: list[str]) -> int:
         if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning's way to leave after Ctrl-C
             return _stopped(Terminated(signal.SIGINT))
         raise
-    finally:
-        unlock()
     return 0
 
 
@@ -205,13 +206,16 @@ def training_cli(
     parser: type[ShortErrors] = ShortErrors,
 ) -> TrainingCLI:
     """Do what a command line says, that of this process where none is given."""
-    return cli(
-        args=arguments,
-        parser_class=parser,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        seed_everything_default=0,
-        trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
-        auto_configure_optimizers=False,
-    )
+    try:
+        return cli(
+            args=arguments,
+            parser_class=parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={"gradient_clip_val": DEFAULT_CLIP, "log_every_n_steps": 20},
+            auto_configure_optimizers=False,
+        )
+    finally:
+        unlock()

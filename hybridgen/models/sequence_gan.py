@@ -349,6 +349,8 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self._seen.clear()
         real, fake = (gathered(torch.cat(part), self.device) for part in (real, fake))
         if len(real) < 2:
+            # One alone has no distribution; a checkpoint is still told by its validation.
+            self.log(f"{stage}/mean_discrepancy", float("nan"), sync_dist=True, batch_size=1)
             return
         ratios = collapse_ratios(real, fake)
         values = {

@@ -1,9 +1,10 @@
 """What `hybridgen predict` leaves behind: a JSON object for each row of what a model predicts."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytorch_lightning as pl
 
@@ -20,6 +21,7 @@ class WritePredictions(pl.Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._rows = 0
+        self._file: IO[str] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._rows = 0
@@ -37,6 +39,14 @@ class WritePredictions(pl.Callback):
         for row in outputs:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._rows += len(outputs)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave nothing half-written."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._partial(trainer.global_rank).unlink(missing_ok=True)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._file.close()
