@@ -18,6 +18,7 @@ from hybridgen.reliability.run_choice import CHECKPOINTS
 from hybridgen.reliability.saving import MINUTES, KeepLast
 from hybridgen.reliability.termination import StopOnSignal
 from hybridgen.tracking.dashboard import TrackWandb
+from hybridgen.tracking.figures import WriteFigures
 from hybridgen.tracking.finite import SkipNonFinite
 from hybridgen.tracking.processes import NoiseByRank
 from hybridgen.tracking.progress import Progress
@@ -40,6 +41,8 @@ def common_callbacks(own: Sequence[pl.Callback], config: Any) -> list[pl.Callbac
     added: list[pl.Callback] = []
     if config.trainer.enable_progress_bar is not False and not has(own, ProgressBar):
         added.append(Progress())
+    if config.get("ckpt_path") and Path(config.ckpt_path).is_file():
+        added.append(WriteFigures(config.ckpt_path))
     return added
 
 

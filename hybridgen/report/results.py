@@ -9,6 +9,7 @@ import yaml
 
 from hybridgen import experiments
 from hybridgen.report.run_folder import Run
+from hybridgen.tracking.figures import FIGURES
 
 
 @dataclass
@@ -59,8 +60,12 @@ def results_of(run: Run) -> Results:
 def own_rows(run: Run) -> list[Row]:
     """What ``hybridgen test`` and ``hybridgen evaluate`` wrote into the run folder, and the best validation."""
     rows = []
-    for name, value in (_read(run.folder / "test.json").get("metrics") or {}).items():
-        rows.append(Row("this run", str(name), _number(value), "hybridgen test", "own"))
+    tested = _read(run.folder / FIGURES)
+    part = " on a part of the data" if tested.get("limit_test_batches") is not None else ""
+    for name, value in (tested.get("metrics") or {}).items():
+        rows.append(
+            Row("this run", str(name), _number(value), f"hybridgen test, {tested.get('checkpoint')}{part}", "own")
+        )
     for path in [*sorted(run.folder.glob("*/evaluation.json")), run.folder / "evaluation.json"]:
         found = _read(path)
         for name, value in (found.get("metrics") or {}).items():

@@ -182,6 +182,9 @@ def test_the_saved_configuration_serves_every_command(call, tmp_path):
     for command in ("validate", "test", "predict"):
         code, _, err = call(command, "--config", saved, "--ckpt_path", ckpt)
         assert code == 0, err
+    figures = json.loads((tmp_path / "runs" / "small" / "0" / "test.json").read_text())
+    assert figures["checkpoint"] == "best.ckpt"
+    assert figures["metrics"]["test/nats_carried"] > 0
     code, out, err = call("score", "--ckpt", ckpt, "--config", saved)
     assert code == 0, err
     code, out, err = call("runs", "--json")
