@@ -49,7 +49,7 @@ def by_path(path: str | Path) -> Choice:
         found = _newest(checkpoints)
         if found is None:
             raise CheckpointError(f"--resume: {path} has no checkpoint: give a run folder that has, or a .ckpt file")
-        return found
+        return found[0]
     contents = read(path)
     inside = path.parent.name == CHECKPOINTS and (path.parent.parent / "config.yaml").is_file()
     return Choice(path.parent.parent if inside else None, path, _rows_before(contents))
@@ -76,13 +76,14 @@ def automatic(root: str | Path, name: str, limits: dict[str, Any]) -> tuple[Choi
         found = _newest(folder / CHECKPOINTS)
         if found is None:
             continue  # it ended before its first checkpoint
-        if _is_finished(folder, read(found.checkpoint), limits):
+        choice, contents = found
+        if _is_finished(folder, contents, limits):
             return None, f"{folder} is finished: a new run"
-        return found, f"going on with {folder}"
+        return choice, f"going on with {folder}"
     return None, f"there is no run of {name} with a checkpoint in {parent.parent}: a new run"
 
 
-def _newest(checkpoints: Path) -> Choice | None:
+def _newest(checkpoints: Path) -> tuple[Choice, dict[str, Any]] | None:
     path, damaged = newest_valid(checkpoints)
     if path is None:
         if damaged:
@@ -92,7 +93,9 @@ def _newest(checkpoints: Path) -> Choice | None:
             )
         return None
     told = [f"{message.partition(': use')[0]}: going on from {path}" for message in damaged.values()]
-    return Choice(checkpoints.parent, path, _rows_before(read(path)), told, {p.resolve() for p in damaged})
+    contents = read(path)
+    found = Choice(checkpoints.parent, path, _rows_before(contents), told, {p.resolve() for p in damaged})
+    return found, contents
 
 
 def _rows_before(contents: dict[str, Any]) -> int:
