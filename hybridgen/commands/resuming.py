@@ -162,27 +162,27 @@ def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def hyper_parameters(path: Any, given: Any) -> dict[str, Any]:
-    """The model of a checkpoint that is evaluated, as the command line would name it.
+def model_of(path: Any, given: Any) -> dict[str, Any]:
+    """The model of a checkpoint that is evaluated, as the command line would name it: with its options and its codec.
 
     Args:
         path: of the checkpoint.
         given: class path of the model of the command line, or None.
 
-    Returns:
-        ``class_path`` and ``dict_kwargs``; nothing where the checkpoint does not say.
-
     Raises:
-        CheckpointError: if there is no such checkpoint, or its model is no model of this toolkit or the command line.
+        CheckpointError: if there is no such checkpoint, or its model is none of this toolkit or the command line.
     """
+    from hybridgen import models
+
     check_path(path)
-    options = dict(read(path).get("hyper_parameters") or {})
-    options.pop("_instantiator", None)  # what builds the model is not for a file to say
-    name = options.pop("_class_path", None)
-    if not options and name is None:
-        return {}
-    if name is not None and name != given and not str(name).startswith("hybridgen.models."):
-        raise CheckpointError(
-            f"{path} is of the model {name}, which is none of hybridgen's: give a checkpoint of {given}"
-        )
-    return {"class_path": name or given, "dict_kwargs": options}
+    checkpoint = read(path)
+    name = checkpoint["hybridgen_model"]
+    if name in models.__all__:
+        options = checkpoint["options"] | {"codec": checkpoint["codec"]}
+        return {"class_path": f"hybridgen.models.{name}", "init_args": options}
+    if given is None or str(given).rpartition(".")[2] != name:
+        raise CheckpointError(f"{path} holds a {name}, which is no model of hybridgen or this command line")
+    options = dict(checkpoint.get("hyper_parameters") or {})
+    for about in ("_instantiator", "_class_path"):  # what builds the model is not for a file to say
+        options.pop(about, None)
+    return {"class_path": given, "dict_kwargs": options}

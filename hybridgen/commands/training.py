@@ -95,9 +95,8 @@ class TrainingCLI(LightningCLI):
         if subcommand != "fit":
             if config.get("ckpt_path"):
                 given = None if config.model is None else config.model.get("class_path")
-                model = resuming.hyper_parameters(config.ckpt_path, given)
-                if model:
-                    self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
+                model = resuming.model_of(config.ckpt_path, given)
+                self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
             return
         self.choice = resuming.choose(config, config.name or _name_of(config))
         if self.choice is not None:

@@ -76,7 +76,7 @@ def verify(path: str | Path) -> str:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise CheckpointError(f"{path} is empty: {_other(path)}")
+            raise CheckpointError(f"{path} is no checkpoint, it is empty: {_other(path)}")
         digests = read_manifest(path)
         if digests is not None:
             if sha256(path) not in digests:
@@ -124,7 +124,7 @@ def _refused(error: Exception) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)|with type ([\w.]+)|function ([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and wanted:
         name = next(group for group in wanted.groups() if group)
-        return f"asks for {name} to be run, which no checkpoint of this toolkit does: do not use this file"
+        return f"holds something that no checkpoint of this toolkit does: it asks for {name} to be run, do not use it"
     return "holds something that no checkpoint of this toolkit does: give a file that hybridgen fit wrote"
 
 

@@ -4,6 +4,7 @@ import pickle
 import shutil
 import struct
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -117,8 +118,12 @@ def test_what_builds_a_model_is_not_for_a_file_to_say(trained, tmp_path):
     assert hybridgen("test", "--config", trained / "small.yaml", "--ckpt_path", path, cwd=tmp_path).returncode == 0
     contents["hyper_parameters"]["_class_path"] = "antigravity.Model"
     torch.save(contents, path)
+    assert hybridgen("test", "--config", trained / "small.yaml", "--ckpt_path", path, cwd=tmp_path).returncode == 0
+    assert "antigravity" not in sys.modules
+    contents["hybridgen_model"] = "Oracle"
+    torch.save(contents, path)
     found = mistake(hybridgen("test", "--config", trained / "small.yaml", "--ckpt_path", path, cwd=tmp_path))
-    assert "antigravity.Model, which is none of hybridgen's" in found
+    assert "holds a Oracle, which is no model of hybridgen" in found
 
 
 def test_the_newest_whole_checkpoint_is_found(trained, tmp_path):
