@@ -21,14 +21,15 @@ def load(checkpoint_path: str | Path) -> Any:
     """The model in a checkpoint, on the CPU and ready to generate.
 
     Args:
-        checkpoint_path: a file that training wrote; it holds the codec too, no data is needed.
+        checkpoint_path: a file that training wrote; it holds the codec too, no data is needed. Or a folder that
+            ``hybridgen export --format safetensors`` wrote.
 
     Raises:
         CheckpointError: if the file cannot be used; the message says why.
     """
     from hybridgen import models
 
-    checkpoint = read(checkpoint_path)
+    checkpoint = _exported(Path(checkpoint_path)) if Path(checkpoint_path).is_dir() else read(checkpoint_path)
     name = checkpoint["hybridgen_model"]
     cls = getattr(models, str(name), None) if name in models.__all__ else None
     if cls is None:
@@ -41,3 +42,15 @@ def load(checkpoint_path: str | Path) -> Any:
             f"{checkpoint_path} does not fit this version of hybridgen's {name}: {str(error).splitlines()[0]}"
         ) from error
     return model.eval()
+
+
+def _exported(folder: Path) -> dict[str, Any]:
+    """What a checkpoint holds, from an exported folder."""
+    from hybridgen.export.weights import read_folder
+
+    try:
+        config, weights = read_folder(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    parts = {"hybridgen_model": "model", "options": "options", "codec": "codec"}
+    return {name: config[part] for name, part in parts.items()} | {"state_dict": weights}
