@@ -8,6 +8,7 @@ and R2.
 """
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,6 +32,7 @@ from hybridgen.models.sequence_gan_sampling import Sampling
 from hybridgen.models.sequence_gan_training import Updates
 from hybridgen.models.sequence_gan_watch import CollapseAlarm, Guard, collapse_ratios
 from hybridgen.objectives import adversarial
+from hybridgen.tracking.elements import SampleElements
 
 #: Sequences that a validation compares, at most: its cost grows with their square.
 COMPARED = 1000
@@ -193,6 +195,10 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             if self._codes is not None:
                 self.autoencoder.eval()
         return self
+
+    def run_callbacks(self, folder: Path) -> list[pl.Callback]:
+        """What ``hybridgen fit`` adds to a training of this model: samples after every validation."""
+        return [SampleElements(folder, every=0)]
 
     # Training --------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import mido
 import numpy as np
 import soundfile
-from matplotlib.figure import Figure
-from scipy.signal import spectrogram as short_time_spectrum
+
+from hybridgen.tracking.pictures import spectrogram_figure
 
 #: Samples a second of what MIDI is played as; a compromise between sound and the size of the page.
 RATE = 11025
@@ -22,22 +22,12 @@ def spectrogram(path: Path) -> bytes:
 
     Raises:
         RuntimeError: if the file is no sound (soundfile's own error is one).
-        ValueError: if it is empty.
+        ValueError: if it is too short.
     """
     with soundfile.SoundFile(path) as file:
         rate = file.samplerate
         wave = file.read(int(60 * rate), dtype="float32", always_2d=True)[:, 0]
-    if len(wave) < 16:
-        raise ValueError(f"{path} holds {len(wave)} samples")
-    window = min(512, len(wave))
-    frequencies, _, power = short_time_spectrum(wave, rate, nperseg=window, noverlap=window * 3 // 4)
-    level = 10 * np.log10(np.maximum(power, 1e-12))
-    top = float(level.max())
-    figure = Figure(figsize=(6.4, 1.9), layout="constrained")
-    axes = figure.subplots()
-    extent = (0.0, len(wave) / rate, 0.0, float(frequencies[-1]) / 1000)
-    axes.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=top - 80, vmax=top, cmap="magma")
-    axes.set(xlabel="seconds", ylabel="kHz")
+    figure = spectrogram_figure([wave], rate)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=90)
     return written.getvalue()

@@ -1,20 +1,21 @@
-"""Samples of piano rolls while a model trains."""
+"""Samples of rolls, sounds and series while a model trains."""
 
+import pytest
 import pytorch_lightning as pl
+import soundfile
+import torch
 
 from hybridgen.codecs import PianoRollCodec
-from hybridgen.data import PianoRollData
-from hybridgen.models import SequenceModel
+from hybridgen.data import AudioData, PianoRollData, SeriesData
+from hybridgen.models import SequenceGAN, SequenceModel
+from hybridgen.tracking.pictures import series_figure, spectrogram_figure
+
+SMALL = {"mode": "direct", "stack": {"cell": "gru", "hidden_size": 8}, "hidden_size": 8, "sequence_noise": 4}
 
 
-def test_rolls_are_written_after_validations(tmp_path):
-    model = SequenceModel(stack={"hidden_size": 8})
-    (callback,) = model.run_callbacks(tmp_path)
-    callback.every, callback.length = 2, 6
-    fit = pl.Trainer(
-        max_epochs=4,
-        limit_train_batches=1,
-        limit_val_batches=1,
+def fit(model, data, callback, **options):
+    trainer = pl.Trainer(
+        **{"limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0} | options,
         callbacks=[callback],
         accelerator="cpu",
         logger=False,
@@ -22,7 +23,54 @@ def test_rolls_are_written_after_validations(tmp_path):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    fit.fit(model, datamodule=PianoRollData(batch_size=8))
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+def test_rolls_are_written_after_validations(tmp_path):
+    model = SequenceModel(stack={"hidden_size": 8})
+    (callback,) = model.run_callbacks(tmp_path)
+    callback.every, callback.length = 2, 6
+    fit(model, PianoRollData(batch_size=8), callback, max_epochs=4)
     found = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert found == [f"epoch-{epoch:04d}.{kind}" for epoch in (0, 2, 3) for kind in ("mid", "png")]
     assert PianoRollCodec().encode(tmp_path / "samples" / "epoch-0003.mid").shape[1] == 88
+
+
+def test_sounds_of_the_classes_are_written_after_every_validation(tmp_path):
+    data = AudioData(source="notes", num_notes=24, note_seconds=0.1, batch_size=6, codec_options={"num_mels": 12})
+    model = SequenceGAN(**SMALL)
+    (callback,) = model.run_callbacks(tmp_path)
+    trainer = fit(model, data, callback, max_epochs=2)
+    stages = sorted(path for path in (tmp_path / "samples").iterdir() if path.is_dir())
+    assert len(stages) == 2
+    assert int(stages[-1].name.removeprefix("step-")) == trainer.global_step
+    wavs = sorted(stages[-1].glob("*.wav"))
+    assert len(wavs) == 4
+    assert [wav.stem.partition("_")[2] for wav in wavs] == list(model.codec.labels) * 2
+    wave, rate = soundfile.read(wavs[0])
+    assert rate == model.codec.sample_rate
+    assert len(wave) > 100
+    assert (tmp_path / "samples" / f"{stages[-1].name}.png").stat().st_size > 1000
+
+
+def test_series_are_written_as_a_table_and_a_picture_and_training_is_not_touched(tmp_path):
+    def trained(callbacks):
+        torch.manual_seed(0)
+        model = SequenceGAN(**SMALL)
+        callback = model.run_callbacks(tmp_path)[0] if callbacks else pl.Callback()
+        fit(model, SeriesData(source="sines", num_series=40, batch_size=8), callback, max_epochs=2)
+        return [parameter.detach().clone() for parameter in model.parameters()] + [torch.rand(1)]
+
+    alone, watched = trained(False), trained(True)
+    assert all(map(torch.equal, alone, watched))
+    tables, pictures = (sorted((tmp_path / "samples").glob(kind)) for kind in ("*.csv", "*.png"))
+    assert len(tables) == len(pictures) == 2
+    assert len(tables[0].read_text().splitlines()) > 24
+
+
+def test_nothing_to_draw():
+    with pytest.raises(ValueError, match="at least 16 samples"):
+        spectrogram_figure([], 8000)
+    with pytest.raises(ValueError, match="no columns"):
+        series_figure([])
