@@ -160,7 +160,6 @@ class LatentGAN(pl.LightningModule):
         posteriors = [self._posterior(batch) for batch in lines]
         self.cache = DiagonalGaussian(*(torch.cat(parts) for parts in zip(*posteriors, strict=True)))
         self.standardise(self.cache)
-        self._order_of: int | None = None
 
     def standardise(self, posteriors: DiagonalGaussian) -> None:
         """Take mean and standard deviation of the aggregate posterior, ``(N, D)``, as the unit of latents."""
@@ -172,13 +171,13 @@ class LatentGAN(pl.LightningModule):
         lengths = None if batch.lengths is None else batch.lengths.to(self.device)
         return self.vae.posterior(batch.targets.to(self.device), lengths)
 
-    def on_train_batch_start(self, batch: TextBatch, batch_index: int) -> None:
-        # By seed, epoch and process alone: a resumed run sees the latents in the order they would have come. Not at the
-        # epoch's start, which a run that is resumed within an epoch does not see.
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # which a run that is resumed within an epoch does not see
+
+    def on_train_epoch_start(self) -> None:
+        # By seed, epoch and process alone: a resumed run sees the latents in the order they would have come.
         key = (self.hparams.seed * 1_000_003 + self.current_epoch) * 1009 + self.global_rank
-        if key != self._order_of:
-            self._order_of = key
-            self._order = torch.randperm(len(self.cache.mean), generator=torch.Generator().manual_seed(key))
+        self._order = torch.randperm(len(self.cache.mean), generator=torch.Generator().manual_seed(key))
 
     def training_step(self, batch: TextBatch, batch_index: int) -> None:
         """The batch says how many; its sentences are all of a length, which a batch for a critic must not be."""
