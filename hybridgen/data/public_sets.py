@@ -85,7 +85,7 @@ class PublicSet:
     licence: str
     files: tuple[PublicFile, ...]
     train_fraction: float | None = None
-    kind: Literal["text", "series", "audio", "music"] = "text"
+    kind: Literal["text", "series", "audio", "music", "sketches"] = "text"
     folder: PublicFolder | None = None
 
 
@@ -239,6 +239,20 @@ PUBLIC_SETS: dict[str, PublicSet] = {
                     ("Piano_midi", "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34", 223_732),
                     ("MuseData", "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff", 947_219),
                 )
+            ),
+        ),
+        PublicSet(
+            name="sketches",
+            title="Sheep as strokes of a pen (Aaron Koblin, as published with Sketch-RNN): 7,400 / 300 / 300",
+            licence="see the README beside the file in its repository",
+            kind="sketches",
+            files=(
+                PublicFile(
+                    name="aaron_sheep.npz",
+                    address=f"{_GITHUB}/hardmaru/sketch-rnn-datasets/master/aaron_sheep/aaron_sheep.npz",
+                    sha256="65f8e51e43587661798ac137a204c9e049e0d11dcd50cba372ae3ca32de8b54c",
+                    size=2_287_653,
+                ),
             ),
         ),
     )

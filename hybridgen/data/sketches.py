@@ -45,8 +45,8 @@ class SketchData(LightningDataModule):
 
     Args:
         source: ``shapes`` (circles, squares, triangles and stars, drawn here; need no file), ``sheep`` (Aaron Koblin's,
-            as published with Sketch-RNN: ``aaron_sheep.npz`` in ``$HYBRIDGEN_DATA/sketches``), an npz file in that
-            format (arrays of moves ``(N, 3)`` under train, valid and test), or a folder of such files.
+            as published with Sketch-RNN, after ``hybridgen data sketches``), an npz file in that format (arrays of
+            moves ``(N, 3)`` under train, valid and test), or a folder of such files.
         labels: Whether sketches have classes: the shape, or the file of a folder that they are in.
         max_points: Leave out sketches of more points than this.
         scale_augment: Stretch every training sketch anew in each epoch, each direction by up to this part of itself
@@ -191,8 +191,8 @@ class SketchData(LightningDataModule):
             if path.is_file():
                 return path
         raise DataError(
-            f"the set {self.source!r} is not on this machine: set HYBRIDGEN_DATA to the folder that holds "
-            f"sketches/{PUBLIC_SKETCHES[self.source]}, from github.com/hardmaru/sketch-rnn-datasets"
+            f"the set {self.source!r} is not on this machine: run `hybridgen data sketches`, or set HYBRIDGEN_DATA to "
+            f"the folder that holds sketches/{PUBLIC_SKETCHES[self.source]}"
         )
 
 

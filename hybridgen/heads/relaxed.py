@@ -32,7 +32,9 @@ def relaxed_sample(head: ElementHead, hidden: Tensor, uniforms: Tensor) -> Tenso
         return own(hidden, uniforms)
     continuous = isinstance(head, MixtureOfLogisticsHead) and head.num_levels is None
     if continuous or isinstance(head, GaussianHead):
-        return head._draw(head._outputs(hidden), uniforms.to(hidden.dtype).clamp(_EDGE, 1 - _EDGE), 1.0)
+        # Inverse distribution functions are too coarse in half precision, and not there on every device.
+        uniforms = uniforms.to(torch.promote_types(hidden.dtype, torch.float32))
+        return head._draw(head._outputs(hidden), uniforms.clamp(_EDGE, 1 - _EDGE), 1.0)
     hard, soft = head.sample(hidden, uniforms=uniforms), head.mean(hidden)
     return hard + (soft - soft.detach())
 

@@ -107,7 +107,7 @@ class FeatureHead(ElementHead):
 
     def relaxed_sample(self, hidden: Tensor, uniforms: Tensor) -> Tensor:
         """A draw with a gradient; see :func:`hybridgen.heads.relaxed.relaxed_sample`."""
-        return self._draw(self._outputs(hidden), uniforms.to(hidden.dtype).clamp(_EDGE, 1 - _EDGE), 1.0)
+        return self._draw(self._outputs(hidden), uniforms.clamp(_EDGE, 1 - _EDGE), 1.0)
 
     def within_range(self, values: Tensor) -> Tensor:
         """Values ``(..., F)`` with numbers inside the range that the codec scales them to."""
@@ -120,11 +120,14 @@ class FeatureHead(ElementHead):
         return values
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        # Half precision is too coarse for densities and for inverse distribution functions.
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         logits, raw = outputs.split([self.element_size, len(self.numbers)], -1)
         return logits, bounded(raw, self.min_log_scale, self.max_log_scale)
 
     def _draw(self, outputs: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
         logits, log_scales = self._split(outputs)
+        uniforms = uniforms.to(logits.dtype)
         if temperature != 1.0:
             keep = torch.zeros(self.element_size, dtype=torch.bool, device=logits.device)
             keep[self.numbers] = True  # the mean of a number stays; only what is discrete becomes sharper

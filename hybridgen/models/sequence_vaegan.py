@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen import codecs
-from hybridgen.models.processes import shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import RecurrentCritic
 from hybridgen.models.sequence_gan_training import Updates
@@ -211,7 +211,7 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         if str(self.trainer.precision).startswith("16"):
             raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
         if stage == "fit":
-            lengths, labels = _lengths_of(data)
+            lengths, labels = _lengths_of(data, self.trainer.strategy.root_device)
             if self.codec is None:
                 self._build(data.codec, int(lengths.max()))
             self._count(lengths, labels)
@@ -322,12 +322,14 @@ def _pair(loss: str) -> adversarial.AdversarialLoss:
     return adversarial.make(loss)
 
 
-def _lengths_of(data: Any) -> tuple[Tensor, Tensor | None]:
-    """Lengths ``(S,)`` of all training sequences, as they are batched, and their classes."""
+def _lengths_of(data: Any, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Lengths ``(S,)`` of all training sequences, as they are batched, and their classes; the same in every process."""
     if hasattr(data, "sequences"):
         sequences = data.sequences("train")
         labels = None if sequences.labels is None else torch.as_tensor(sequences.labels)
         return torch.as_tensor(sequences.lengths), labels
     batches = [(batch.lengths, batch.labels) for batch in data.train_dataloader()]  # a loader of our own: it is read up
-    labels = None if batches[0][1] is None else torch.cat([labels for _, labels in batches])
-    return torch.cat([lengths for lengths, _ in batches]), labels
+    lengths = gathered(torch.cat([lengths for lengths, _ in batches]), device)
+    if batches[0][1] is None:
+        return lengths, None
+    return lengths, gathered(torch.cat([labels for _, labels in batches]), device)

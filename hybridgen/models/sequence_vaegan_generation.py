@@ -115,8 +115,8 @@ class Generation:
             classes, ends = draw_classes(
                 self.length_counts, _ROWS_AT_ONCE, random, None if labels is None else labels[taken]
             )
-            if length is not None:
-                ends = torch.full_like(ends, length)
+            if length is not None or self.average.module.head.kind == "strokes":
+                ends = torch.full_like(ends, steps)  # strokes say themselves where they end
             z = torch.randn(_ROWS_AT_ONCE, self.hparams.latent_size, generator=random)[:number].to(self.device)
             given = None if conditions is None else conditions[:steps].expand(number, -1, -1).to(self.device)
             rows = Rows(

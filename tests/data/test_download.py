@@ -171,7 +171,7 @@ def test_an_unknown_set_names_the_closest():
 def test_the_registry_is_complete():
     texts = {"ptb", "tinyshakespeare", "wikitext-2"}
     assert set(public_sets.TEXT_SETS) == texts
-    assert set(PUBLIC_SETS) == texts | {"stocks", "energy", "air_quality", "fsdd", "polymusic"}
+    assert set(PUBLIC_SETS) == texts | {"stocks", "energy", "air_quality", "fsdd", "polymusic", "sketches"}
     for name, public_set in PUBLIC_SETS.items():
         assert public_set is public_sets.find_public_set(name)
         assert public_set.licence

@@ -50,6 +50,7 @@ def test_the_likelihood_of_a_row_is_that_of_its_steps(trained):
 def test_samples_end_where_the_pen_says(trained):
     model, _, _ = trained
     for sample in model.generate(6, labels="square", seed=1):
+        assert bool((sample[:, 2:].sum(1) == 1).all())  # every element has a state of the pen
         assert not bool((sample[:-1, 4] > 0.5).any())
         assert len(sample) == model.max_length or bool(sample[-1, 4] > 0.5)
 
