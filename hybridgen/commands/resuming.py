@@ -82,6 +82,7 @@ def choose(config: Any, name: str) -> Choice | None:
         found["rows_before"],
         found["warnings"],
         {Path(path) for path in found["damaged"]},
+        found["branches"],
     )
 
 
@@ -102,6 +103,8 @@ def _decide(config: Any, name: str) -> str:
         choice = by_path(config.resume)
         where = choice.folder or "a new run folder"
         print(f"--resume: going on from {choice.checkpoint} in {where}", file=sys.stderr)
+        if choice.branches:
+            print("what the run did after it is kept as checkpoints/last-N.ckpt and metrics-N.csv", file=sys.stderr)
     if choice is None:
         return "null"
     for warning in choice.warnings:
@@ -113,6 +116,7 @@ def _decide(config: Any, name: str) -> str:
             "rows_before": choice.rows_before,
             "warnings": choice.warnings,
             "damaged": [str(path) for path in choice.damaged],
+            "branches": choice.branches,
         }
     )
 

@@ -3,7 +3,7 @@
 THE place where callbacks that every training gets are added: a line in :func:`training_callbacks`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
+from hybridgen.reliability.atomic import LAST
 from hybridgen.reliability.checkpoint_io import SafeCheckpointIO
 from hybridgen.reliability.fitting import check_fit
 from hybridgen.reliability.resume import ExactResume
-from hybridgen.reliability.run_choice import CHECKPOINTS
+from hybridgen.reliability.run_choice import CHECKPOINTS, Choice
 from hybridgen.reliability.saving import MINUTES, KeepLast
 from hybridgen.reliability.termination import StopOnSignal
 from hybridgen.tracking.dashboard import TrackWandb
@@ -83,7 +84,7 @@ _SHARDED = ("fsdp", "deepspeed")
 
 
 def checkpoint_plugins(
-    own: Any, config: Any, model: pl.LightningModule, damaged: Collection[Path] | None, *, training: bool
+    own: Any, config: Any, model: pl.LightningModule, choice: Choice | None, *, training: bool
 ) -> list[Any]:
     """The plugins of a run: those of the configuration, and ours for whole checkpoints.
 
@@ -91,7 +92,7 @@ def checkpoint_plugins(
         own: plugins of the configuration.
         config: the command's options.
         model: what goes on from a checkpoint.
-        damaged: checkpoints known to be broken.
+        choice: where training goes on.
         training: whether the model is trained, not only evaluated.
     """
     plugins = [] if own is None else [*(own if isinstance(own, list) else [own])]
@@ -99,5 +100,8 @@ def checkpoint_plugins(
     if sharded or any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         return plugins
     ours = SafeCheckpointIO(inspect=lambda checkpoint: check_fit(checkpoint, model, training=training))
-    ours.damaged = set(damaged or ())
+    if choice is not None:
+        ours.damaged = set(choice.damaged)
+        if choice.branches:
+            ours.others = {choice.checkpoint.absolute().parent / LAST}
     return [*plugins, ours]

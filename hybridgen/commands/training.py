@@ -21,7 +21,7 @@ from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callback
 from hybridgen.reliability.run_choice import Choice, lock, unlock
 from hybridgen.reliability.termination import Terminated
 from hybridgen.tracking.predictions import WritePredictions
-from hybridgen.tracking.run_folder import SaveConfig, loggers, next_run_folder
+from hybridgen.tracking.run_folder import SaveConfig, keep_table, loggers, next_run_folder
 from hybridgen.tracking.wandb_logger import WANDB_MODES
 
 #: Norm that gradients are clipped to, where the configuration does not say.
@@ -116,8 +116,8 @@ class TrainingCLI(LightningCLI):
         own = self.config_init[self.subcommand].trainer.callbacks or []
         own = [*(own if isinstance(own, list) else [own])]
         callbacks = own + common_callbacks(own, config)
-        plugins, damaged = self.config_init[self.subcommand].trainer.plugins, self.choice and self.choice.damaged
-        kwargs["plugins"] = checkpoint_plugins(plugins, config, self.model, damaged, training=self.subcommand == "fit")
+        plugins, training = self.config_init[self.subcommand].trainer.plugins, self.subcommand == "fit"
+        kwargs["plugins"] = checkpoint_plugins(plugins, config, self.model, self.choice, training=training)
         if self.subcommand == "predict":
             callbacks.append(WritePredictions(_writable(config.predictions)))
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
@@ -129,6 +129,8 @@ class TrainingCLI(LightningCLI):
                 lock(self.folder)
             if config.trainer.logger in (None, True):
                 rows, labels = self.choice.rows_before if going_on else None, wandb_options.labels(config)
+                if going_on and self.choice.branches and rank_zero_only.rank == 0:
+                    keep_table(self.folder)
                 kwargs["logger"] = loggers(
                     self.folder, name=name, wandb_mode=config.wandb, rows_before=rows, labels=labels
                 )

@@ -179,9 +179,27 @@ def _keep(path: Path, previous: Path) -> None:
         second.unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
-    """Take a damaged file out of the way under another name, so that it neither is used nor replaces a good one."""
-    aside = path.with_name(path.name + ".damaged")
+def set_aside(path: Path, *, damaged: bool) -> Path:
+    """Take a checkpoint out of the way under another name.
+
+    Args:
+        path: of it.
+        damaged: whether it is broken, and must neither be used nor take a good one's place; else it is one that
+            another branch of the training has, and stays a checkpoint.
+
+    Returns:
+        Where it is now: ``NAME.ckpt.damaged``, or ``NAME-0.ckpt``, ``NAME-1.ckpt``...
+    """
+    if damaged:
+        aside = path.with_name(path.name + ".damaged")
+        os.replace(path, aside)
+        manifest_of(path).unlink(missing_ok=True)
+        return aside
+    number = len([*path.parent.glob(f"{path.stem}-*{path.suffix}")])
+    aside = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    digests = read_manifest(path)
+    if digests is not None:
+        _write_manifest(aside, digests)
     os.replace(path, aside)
     manifest_of(path).unlink(missing_ok=True)
     return aside

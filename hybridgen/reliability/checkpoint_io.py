@@ -26,12 +26,14 @@ class SafeCheckpointIO(CheckpointIO):
 
     Attributes:
         damaged: files known to be broken: the first save in their place moves them aside instead of keeping them.
+        others: files of another branch of the training, newer than where it went on: likewise, but they stay usable.
         failure: why the last save within :meth:`tolerant` failed, or None.
     """
 
     def __init__(self, inspect: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.inspect = inspect
         self.damaged: set[Path] = set()
+        self.others: set[Path] = set()
         self.failure: str | None = None
         self._tolerant = False
 
@@ -58,9 +60,10 @@ class SafeCheckpointIO(CheckpointIO):
             raise TypeError("checkpoints are written to local files, which have no storage_options")
         target = Path(os.path.abspath(path))
         try:
-            if target in self.damaged and target.exists():
-                atomic.set_aside(target)
+            if target in self.damaged | self.others and target.exists():
+                atomic.set_aside(target, damaged=target in self.damaged)
             self.damaged.discard(target)
+            self.others.discard(target)
             atomic.save(checkpoint, target, rotate=target.name == atomic.LAST)
         except CheckpointError as error:
             if not self._tolerant:

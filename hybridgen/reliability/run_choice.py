@@ -28,6 +28,7 @@ class Choice:
         rows_before: steps of the loggers below this are in ``metrics.csv`` for good.
         warnings: what is to be told: newer files that are damaged.
         damaged: those files.
+        branches: whether the run has newer checkpoints than this one, which was asked for.
     """
 
     folder: Path | None
@@ -35,6 +36,7 @@ class Choice:
     rows_before: int = 0
     warnings: list[str] = field(default_factory=list)
     damaged: set[Path] = field(default_factory=set)
+    branches: bool = False
 
 
 def by_path(path: str | Path) -> Choice:
@@ -52,7 +54,9 @@ def by_path(path: str | Path) -> Choice:
         return found[0]
     contents = read(path)
     inside = path.parent.name == CHECKPOINTS and (path.parent.parent / "config.yaml").is_file()
-    return Choice(path.parent.parent if inside else None, path, _rows_before(contents))
+    if not inside:
+        return Choice(None, path)
+    return Choice(path.parent.parent, path, _rows_before(contents), branches=path.name != "last.ckpt")
 
 
 def automatic(root: str | Path, name: str, limits: dict[str, Any]) -> tuple[Choice | None, str]:
@@ -94,7 +98,7 @@ def _newest(checkpoints: Path) -> tuple[Choice, dict[str, Any]] | None:
         return None
     told = [f"{message.partition(': use')[0]}: going on from {path}" for message in damaged.values()]
     contents = read(path)
-    found = Choice(checkpoints.parent, path, _rows_before(contents), told, {p.resolve() for p in damaged})
+    found = Choice(checkpoints.parent, path, _rows_before(contents), told, {Path(os.path.abspath(p)) for p in damaged})
     return found, contents
 
 

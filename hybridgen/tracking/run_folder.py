@@ -1,6 +1,7 @@
 """A run folder: `runs/NAME/VERSION/` with config.yaml, checkpoints, metrics.csv, samples and wandb."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def loggers(
     run_id = None if rows_before is None else _wandb_run_id(folder)
     dashboard = wandb_logger(folder, name=f"{name}/{folder.name}", mode=wandb_mode, run_id=run_id, labels=labels)
     return [csv] if dashboard is None else [csv, dashboard]
+
+
+def keep_table(folder: Path) -> None:
+    """Keep what ``metrics.csv`` has, as ``metrics-N.csv``, where a run goes on from before some of it."""
+    table = folder / "metrics.csv"
+    if table.is_file():
+        shutil.copyfile(table, folder / f"metrics-{len([*folder.glob('metrics-*.csv')])}.csv")
 
 
 def _wandb_run_id(folder: Path) -> str | None:

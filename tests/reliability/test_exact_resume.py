@@ -6,7 +6,7 @@ The checkpoints are those that a process killed at that moment would have left o
 import pytest
 import pytorch_lightning as pl
 import torch
-from harness import LINES, TEXT, assert_exact, bits, train
+from harness import LINES, TEXT, assert_exact, bits, some_of, train
 
 from hybridgen.data import PianoRollData, SeriesData, TextData
 from hybridgen.models import (
@@ -127,9 +127,19 @@ def maker(case, folder):
     return make
 
 
+def two_of(case):
+    """A moment within an epoch, and one of a kind that goes round with the cases: they are slow together."""
+
+    def choose(kept):
+        first, *others = some_of(kept)
+        return [first, others[[*CASES].index(case) % len(others)]]
+
+    return choose
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_exactly(case, tmp_path):
-    assert_exact(tmp_path, maker(case, tmp_path), **CASES[case][1])
+    assert_exact(tmp_path, maker(case, tmp_path), choose=two_of(case), **CASES[case][1])
 
 
 def test_a_training_that_ended_within_an_epoch_is_given_more_steps(tmp_path):
@@ -148,4 +158,5 @@ def test_a_training_that_ended_within_an_epoch_is_given_more_steps(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_exactly_from_every_moment(case, tmp_path):
-    assert_exact(tmp_path, maker(case, tmp_path), everywhere=True, **CASES[case][1])
+    everywhere = lambda kept: range(len(kept) - 1)  # noqa: E731
+    assert_exact(tmp_path, maker(case, tmp_path), choose=everywhere, **CASES[case][1])
