@@ -80,8 +80,8 @@ def keep_table(folder: Path) -> None:
 
 def _wandb_run_id(folder: Path) -> str | None:
     """The id under which a run was tracked before, from the names of its files: ``run-20260101_120000-ID``."""
-    found = sorted((folder / "wandb").glob("*run-*-*"))
-    return found[-1].name.rpartition("-")[2] if found else None
+    names = [path.name.rpartition("run-")[2] for path in (folder / "wandb").glob("*run-*-*")]
+    return max(names).partition("-")[2] if names else None
 
 
 def checkpoints(folder: Path, *, monitor: str) -> KeepBest:
