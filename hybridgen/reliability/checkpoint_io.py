@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from hybridgen.reliability import atomic
-from hybridgen.reliability.verify import CheckpointError, read
+from hybridgen.reliability.verify import CheckpointError, read, refused
 
 #: The file by which a process that Lightning spawned gives the trained weights to the one that spawned it.
 _HANDED_OVER = ".temp.ckpt"
@@ -28,6 +29,8 @@ class SafeCheckpointIO(CheckpointIO):
         damaged: files known to be broken: the first save in their place moves them aside instead of keeping them.
         others: files of another branch of the training, newer than where it went on: likewise, but they stay usable.
         failure: why the last save within :meth:`tolerant` failed, or None.
+        proven: whether a checkpoint of this training has been read again.
+        useless: whether it was found that none can be.
     """
 
     def __init__(self, inspect: Callable[[dict[str, Any]], None] | None = None) -> None:
@@ -35,6 +38,7 @@ class SafeCheckpointIO(CheckpointIO):
         self.damaged: set[Path] = set()
         self.others: set[Path] = set()
         self.failure: str | None = None
+        self.proven, self.useless = False, False
         self._tolerant = False
 
     @contextmanager
@@ -65,10 +69,24 @@ class SafeCheckpointIO(CheckpointIO):
             self.damaged.discard(target)
             self.others.discard(target)
             atomic.save(checkpoint, target, rotate=target.name == atomic.LAST)
+            self._prove(target)
         except CheckpointError as error:
             if not self._tolerant:
                 raise
             self.failure = str(error)
+
+    def _prove(self, path: Path) -> None:
+        """Find out at the first save, not when it is needed, that all of it can be read again."""
+        if not self.proven:
+            try:
+                torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except Exception as error:
+                self.useless = True
+                raise CheckpointError(
+                    f"the checkpoint {path} was written but cannot be used: it {refused(error)}; have the model, the "
+                    "data and the callbacks save numbers, strings, lists, dicts and tensors only"
+                ) from None
+            self.proven = True
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -107,6 +125,9 @@ def save_or_warn(trainer: Any, path: Path, weights_only: bool = False) -> str | 
 
     Returns:
         Why it failed, the same in every process, or None.
+
+    Raises:
+        CheckpointError: if no checkpoint of this training can be used, which no later one would mend.
     """
     plugin = safe_io(trainer)
     if plugin is None:
@@ -114,7 +135,9 @@ def save_or_warn(trainer: Any, path: Path, weights_only: bool = False) -> str | 
         return None
     with plugin.tolerant():
         trainer.save_checkpoint(path, weights_only)
-    failure = trainer.strategy.broadcast(plugin.failure)
+    failure, useless = trainer.strategy.broadcast((plugin.failure, plugin.useless))
+    if useless:
+        raise CheckpointError(failure)
     if failure and trainer.is_global_zero:
         warnings.warn(f"{failure}; training goes on and tries again at the next save", stacklevel=2)
     return failure

@@ -114,17 +114,18 @@ def read(path: str | Path, *, complete: bool = True) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # Torch's own message advises to read the file in a way that runs what is in it.
-        raise CheckpointError(f"{path} {_refused(error)}") from None
+        raise CheckpointError(f"{path} {refused(error)}") from None
     if not isinstance(checkpoint, dict) or (complete and "hybridgen_model" not in checkpoint):
         raise CheckpointError(f"{path} is no checkpoint of a hybridgen model: give a file that hybridgen fit wrote")
     return checkpoint
 
 
-def _refused(error: Exception) -> str:
+def refused(error: Exception) -> str:
+    """Why torch does not read a file without running what is in it, without its advice to do so."""
     wanted = re.search(r"GLOBAL ([\w.]+)|with type ([\w.]+)|function ([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and wanted:
         name = next(group for group in wanted.groups() if group)
-        return f"holds something that no checkpoint of this toolkit does: it asks for {name} to be run, do not use it"
+        return f"holds something that no checkpoint of this toolkit does: it asks for {name} to be run"
     return "holds something that no checkpoint of this toolkit does: give a file that hybridgen fit wrote"
 
 

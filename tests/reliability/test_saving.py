@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from small_command import fit, write_config
 
+from hybridgen.models import LanguageModel
 from hybridgen.reliability import atomic
 from hybridgen.reliability.random_state import random_states, restore_random_states
 from hybridgen.reliability.saving import KeepBest, KeepLast
@@ -157,6 +158,24 @@ def test_a_full_disk_does_not_end_training_but_its_end_is_told(tmp_path, monkeyp
     assert read(checkpoints / "last.ckpt")["global_step"] == 3  # the one before the disk was full
     rows = (tmp_path / "runs" / "small" / "0" / "metrics.csv").read_text().splitlines()
     assert len(rows) > 20  # all of the training
+
+
+def test_what_could_not_be_read_again_is_told_at_the_first_save(tmp_path, monkeypatch):
+    write_config(tmp_path)
+    plain = LanguageModel.on_save_checkpoint
+
+    def on_save_checkpoint(self, checkpoint):
+        plain(self, checkpoint)
+        checkpoint["where"] = Path("somewhere")
+
+    monkeypatch.setattr(LanguageModel, "on_save_checkpoint", on_save_checkpoint)
+    finished = fit("--save_every_batches", 2, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
+    last = finished.stderr.splitlines()[-1]
+    assert "was written but cannot be used: it holds something" in last
+    assert "asks for pathlib.PosixPath to be run" in last
+    assert len((tmp_path / "runs" / "small" / "0" / "metrics.csv").read_text().splitlines()) == 2
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
