@@ -89,12 +89,14 @@ class ElementHead(Head):
             raise ValueError(f"temperature is {temperature}: give a number of at least 0")
         self._check_hidden(hidden)
         shape = (len(hidden), self.num_uniforms)
+        # In half precision a number near 1 is 1, and its quantile infinite.
+        precise = torch.promote_types(hidden.dtype, torch.float32)
         if uniforms is None:
-            uniforms = torch.rand(shape, generator=generator, device=hidden.device, dtype=hidden.dtype)
+            uniforms = torch.rand(shape, generator=generator, device=hidden.device, dtype=precise)
         elif uniforms.shape != shape:
             raise ValueError(f"uniforms must have shape {shape} but have {tuple(uniforms.shape)}")
         with torch.no_grad():
-            uniforms = uniforms.to(hidden.dtype).clamp(_EDGE, 1 - _EDGE)
+            uniforms = uniforms.to(precise).clamp(_EDGE, 1 - _EDGE)
             return self._draw(self._outputs(hidden), uniforms, max(temperature, 1e-12))
 
     def mean(self, hidden: Tensor) -> Tensor:

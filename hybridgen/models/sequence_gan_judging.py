@@ -72,7 +72,9 @@ def judge_both(
         valid: ``(B, T)``, the same as a mask.
         generator: of the places between real and generated.
     """
-    real, fake = (x.detach().requires_grad_(penalty in ("r1_r2", "r1")) for x in inputs)
+    # In one type: under autocast what a generator makes is of lower precision than what the data holds.
+    inputs = tuple(x.detach().to(inputs[0].dtype) for x in inputs)
+    real, fake = (x.requires_grad_(penalty in ("r1_r2", "r1")) for x in inputs)
     # Without a penalty there is no second derivative, and the cells may take their fastest way.
     with double_backward() if penalty in ("r1_r2", "r1") else nullcontext():
         scores = judges[0](real), judges[1](fake)

@@ -79,7 +79,7 @@ def test_processes_of_a_slurm_job_have_the_folder_of_the_first(tmp_path, monkeyp
         (
             "launch_slurm.sh",
             ["--config", "a.yaml"],
-            {"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"},
+            {"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"},
             "srun --kill-on-bad-exit=1 hybridgen fit --resume auto --trainer.num_nodes 2 --trainer.devices 4 "
             "--config a.yaml",
         ),
@@ -93,6 +93,13 @@ def test_launchers_start_what_they_say(script, arguments, environment, expected,
     env = os.environ | environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     finished = subprocess.run([SCRIPTS / script, *arguments], env=env, capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == expected
+    if script == "launch_slurm.sh":  # told to end, it is queued again
+        (tmp_path / "srun").write_text("#!/usr/bin/env bash\nexit 143\n")
+        stub = tmp_path / "scontrol"
+        stub.write_text('#!/usr/bin/env bash\necho scontrol "$@"\n')
+        stub.chmod(0o755)
+        ended = subprocess.run([SCRIPTS / script, *arguments], env=env, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout.strip()) == (143, "scontrol requeue 7")
     wrong = subprocess.run([SCRIPTS / script], env=env, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("usage: ")

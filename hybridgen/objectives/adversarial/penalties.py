@@ -56,6 +56,8 @@ def gradient_penalty(
     lengths = None if real_lengths is None else torch.minimum(real_lengths, fake_lengths)
     shape = (len(real),) + (1,) * (real.dim() - 1)
     place = torch.rand(shape, device=real.device, dtype=real.dtype, generator=generator)
+    # Under autocast what a generator makes is of lower precision than what the data holds.
+    fake = fake.to(real.dtype)
     real, fake = _without_padding(real.detach(), lengths), _without_padding(fake.detach(), lengths)
     squares = _squared_norms(critic, torch.lerp(fake, real, place), lengths)
     # The square root has no derivative at 0, where a critic that says the same to all has its gradient.

@@ -1,0 +1,129 @@
+"""Mixed precision, accumulated gradients and clipping: each model with each, or a reason why not."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from hybridgen.data import PianoRollData, SeriesData, TextData
+from hybridgen.models import (
+    LanguageModel,
+    LatentGAN,
+    SequenceGAN,
+    SequenceModel,
+    SequenceVAEGAN,
+    TextVAE,
+    VariationalRNN,
+)
+from hybridgen.tracking import SkipNonFinite
+
+PROSE = "".join(
+    f"the {a} cat sat on the {b} mat\n" for a in ("big", "red", "old") for b in ("wet", "new", "far", "soft")
+)
+STACK = {"cell": "lstm", "hidden_size": 6}
+
+
+def text(folder, layout):
+    (folder / "text.txt").write_text(PROSE * 2)
+    given = {"train": str(folder / "text.txt"), "cache_dir": str(folder), "layout": layout}
+    return TextData(**given, codec="bytes", batch_size=4, bptt=10)
+
+
+def series():
+    return SeriesData(source="sines", num_series=30, length=6, num_features=2, batch_size=6)
+
+
+def latent_gan(folder):
+    data = text(folder, "lines")
+    vae = TextVAE(encoder=STACK, decoder=STACK, embedding_size=6, latent_size=3, codec=data.codec.to_config())
+    return LatentGAN(vae=vae.options, codec=data.codec.to_config(), hidden_size=8, noise_size=3, critic_steps=1), data
+
+
+VAE = {"encoder": STACK, "decoder": STACK, "embedding_size": 6, "latent_size": 3, "warmup_steps": 0}
+GAN = {"stack": {"cell": "gru", "hidden_size": 6}, "warmup_steps": 0}
+LATENT = {"mode": "latent", "hidden_size": 8, "autoencoder_steps": 3, "latent_updates": 1, "code_size": 4}
+MODELS = {
+    "language_model": lambda folder: (
+        LanguageModel(stack=STACK, embedding_size=6, warmup_steps=0),
+        text(folder, "lanes"),
+    ),
+    "text_vae": lambda folder: (TextVAE(**VAE), text(folder, "lines")),
+    "text_vae_aggressive": lambda folder: (TextVAE(**VAE, aggressive={"window": 2}), text(folder, "lines")),
+    "variational_rnn": lambda folder: (VariationalRNN(latent_size=3, stack=STACK, warmup_steps=0), rolls()),
+    "fivo": lambda folder: (VariationalRNN(latent_size=3, stack=STACK, objective="fivo", num_particles=3), rolls()),
+    "sequence_model": lambda folder: (SequenceModel(stack=STACK, warmup_steps=0), rolls()),
+    "sequence_gan_direct": lambda folder: (SequenceGAN(mode="direct", **GAN), series()),
+    "sequence_gan_latent": lambda folder: (SequenceGAN(**LATENT, **GAN), series()),
+    "sequence_vaegan": lambda folder: (SequenceVAEGAN(latent_size=3, **GAN), series()),
+    "latent_gan": latent_gan,
+}
+
+
+def rolls():
+    return PianoRollData(batch_size=16, max_length=6)
+
+
+def train(name, folder, *, updates=6, **options):
+    """Train a few batches; the model, its weights before, and what the guard has seen."""
+    pl.seed_everything(0, verbose=False)
+    model, data = MODELS[name](folder)
+    guard, before = SkipNonFinite(), {}
+
+    class Before(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            before.update({n: p.detach().clone() for n, p in pl_module.named_parameters() if p.requires_grad})
+
+    given = {"accelerator": "cpu", "max_epochs": 1, "limit_train_batches": updates, "logger": False} | options
+    trainer = pl.Trainer(
+        **given, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, callbacks=[guard, Before()],
+    )  # fmt: skip
+    trainer.fit(model, datamodule=data)
+    assert guard.skipped.total == getattr(model, "skipped_updates", 0) == 0
+    return trainer, model, before
+
+
+def moved(model, before):
+    """Parts of the model whose weights are others now; all of them must be finite."""
+    now = dict(model.named_parameters())
+    assert all(bool(now[name].isfinite().all()) for name in before)
+    return {name.split(".")[0] for name, old in before.items() if not torch.equal(old, now[name])}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_trains(name, tmp_path):
+    trainer, model, before = train(name, tmp_path, precision="bf16-mixed")
+    assert moved(model, before) == {n.split(".")[0] for n in before if not n.startswith("average")}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}  # what is mixed is the arithmetic
+    losses = {k: float(v) for k, v in trainer.callback_metrics.items() if "loss" in k}
+    assert losses
+    assert all(torch.tensor(value).isfinite() for value in losses.values())
+
+
+AUTOMATIC = [n for n in MODELS if "gan" not in n]
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_gradients_are_accumulated_and_clipped(name, tmp_path):
+    clipped = {"accumulate_grad_batches": 2, "gradient_clip_val": 1e-4, "gradient_clip_algorithm": "norm"}
+    trainer, model, before = train(name, tmp_path, **clipped)
+    assert trainer.global_step == 3
+    assert moved(model, before)
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert 0 < norm <= 1.001e-4
+    train(name, tmp_path, gradient_clip_val=1e-3, gradient_clip_algorithm="value", precision="bf16-mixed", updates=2)
+
+
+@pytest.mark.parametrize("name", ["sequence_gan_direct", "sequence_gan_latent", "sequence_vaegan", "latent_gan"])
+def test_a_gan_clips_and_accumulates_by_its_own_options(name, tmp_path):
+    from types import SimpleNamespace
+
+    from hybridgen.commands.trainer_fit import check_trainer
+
+    model, data = MODELS[name](tmp_path)
+    chosen = {"accelerator": "cpu", "devices": "auto", "strategy": "auto", "gradient_clip_algorithm": None}
+    for option, value in (("accumulate_grad_batches", 2), ("gradient_clip_val", 0.5)):
+        plain = {"accumulate_grad_batches": 1, "gradient_clip_val": 1.0}
+        trainer = SimpleNamespace(**chosen, **plain | {option: value})
+        with pytest.raises(ValueError, match=f"trainer.{option} is not for {type(model).__name__}, .*: (use|leave)"):
+            check_trainer(trainer, model, data, default_clip=1.0, training=True)
+    check_trainer(SimpleNamespace(**chosen, **plain), model, data, default_clip=1.0, training=True)
