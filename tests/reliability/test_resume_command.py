@@ -148,13 +148,13 @@ data:
   init_args: {source: sines, num_series: 32, length: 5, num_features: 2, batch_size: 8}
 """,
 }
-SLOW = [pytest.mark.slow]
 TRAINER = """
 trainer: {max_epochs: 2, limit_train_batches: 3, limit_val_batches: 1, accelerator: cpu, log_every_n_steps: 1}
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name != "SequenceGAN" else ()) for name in OTHERS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_models_go_on_exactly_with_all_that_the_command_adds(name, tmp_path, monkeypatch):
     write_config(tmp_path)
     (tmp_path / "small.yaml").write_text((OTHERS[name] + TRAINER).replace("SOURCE", str(tmp_path)))
