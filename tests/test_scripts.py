@@ -1,6 +1,7 @@
 """The scripts run and write what they say."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,38 @@ def test_benchmark_cells_names_a_wrong_option():
         assert finished.returncode == 2
         assert finished.stderr.strip().splitlines()[-1].count("error:") == 1
         assert "Traceback" not in finished.stderr
+
+
+def test_the_table_of_results_is_that_of_the_result_files():
+    finished = run(SCRIPTS / "results_table.py", "--check")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_a_result_is_bold_where_it_is_as_good_as_what_was_published():
+    table = runpy.run_path(str(SCRIPTS / "results_table.py"))
+    published = {"system": "S", "metric": "m", "value": 5.0, "source": "P", "convention": "<eos> counted"}
+    result = {
+        "experiment": "family/none",
+        "command": "command",
+        "machine": "here",
+        "metrics": {"m": {"mean": 4.5, "std": 0.25, "values": [4.25, 4.75]}, "other": {"mean": 1, "values": [1]}},
+        "parameters": 12_345,
+        "seconds": 90,
+        "published": [published],
+    }
+    (row,) = table["rows_of"](result)
+    assert row.startswith(
+        "| family/none | m | **4.500 ± 0.250** (2 seeds) | 5: S (P; &lt;eos&gt; counted) | 12 k | 1.5"
+    )
+    (worse,) = table["rows_of"](result | {"published": [published | {"value": 4.0}]})
+    assert "**" not in worse
+    accuracy = {"a_accuracy": {"mean": 0.9, "values": [0.9]}}
+    (more,) = table["rows_of"](
+        result | {"metrics": accuracy, "published": [published | {"metric": "a_accuracy", "value": 0.8}]}
+    )
+    assert "**0.900**" in more
+    text = table["with_table"]("a <!-- results:begin -->old<!-- results:end --> b", [result], ["family/other"])
+    assert text.startswith("a <!-- results:begin -->")
+    assert text.endswith("<!-- results:end --> b")
+    assert "old" not in text
+    assert "Without a figure yet: `family/other`" in text
