@@ -110,7 +110,7 @@ def galleries(folder: Path, most: int) -> list[Gallery]:
                 groups["others"][0, "all"].append(path)
     for path in _files(folder / "wandb"):
         key = path.relative_to(folder / "wandb").as_posix().partition("/files/media/")[2].partition("/")[2]
-        found = _WANDB.match(str(Path(key).with_suffix(""))) if key else None
+        found = _WANDB.match(str(Path(key.removesuffix(".table.json")).with_suffix(""))) if key else None
         if found and not found["key"].startswith(_TWICE):
             groups[found["key"]][int(found["number"]), "step"].append(path)
     made = []
@@ -148,6 +148,8 @@ def _stage(moment: tuple[int, str], paths: list[Path]) -> Stage:
             _add(stage, path)
         except (OSError, ValueError):  # a file that is being written, or is not what its name says
             stage.left_out.append(f"{path.name} cannot be read")
+    if any(sound.picture for sound in stage.sounds):  # a picture of all of them together says the same again
+        stage.pictures = [picture for picture in stage.pictures if not _STAGE.match(picture[0])]
     return stage
 
 
