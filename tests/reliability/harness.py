@@ -126,10 +126,12 @@ def assert_exact(folder, make, *, callbacks=list, choose=some_of, **options):
     for moment in moments:
         path, place, written = kept[moment]
         told = (moment, place)
+        expected = diary.entries[written:]
+        if all(entry[0] == "epoch end" for entry in expected):
+            continue  # max_steps is reached: there is nothing to go on with
         again, other_weights, other_states, _ = train(
             Path(folder) / f"from-{moment}", make, resume_from=str(path), callbacks=callbacks(), **options
         )
-        expected = diary.entries[written:]
         assert [entry[:4] for entry in again.entries] == [entry[:4] for entry in expected], told
         for one, other in zip(again.entries, expected, strict=True):
             assert bits(one) == bits(other), (told, one[:4], one[-2:], other[-2:])
