@@ -84,6 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, rest: list[str]) -> int:
     """Lightning's commands are one module; any other command is the module of its name in `hybridgen/commands/`."""
     if command in LIGHTNING_COMMANDS:
+        if not {"-h", "--help"}.isdisjoint(rest):
+            from hybridgen.commands.training_help import short_help
+
+            print(short_help(command), end="")
+            return 0
+        rest = ["--help" if argument == "--help_all" else argument for argument in rest]
         return import_module("hybridgen.commands.training").run([command, *rest])
     return import_module(f"hybridgen.commands.{command}").run(rest)
 

@@ -168,13 +168,24 @@ def test_score(run, tmp_path):
     assert sum(row["nats"] for row in rows) / 33 == pytest.approx(score["nats_per_token"], rel=1e-5)
 
 
-def test_help_answers_at_once_without_torch(tmp_path):
+@pytest.mark.parametrize(("command", "said"), [([], "sample"), (["fit"], "--resume"), (["test"], "--ckpt_path")])
+def test_help_answers_at_once_without_torch(command, said, tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('help imported torch')")
     # What takes long is importing torch, and this one stops the process.
-    finished = process("--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    finished = process(*command, "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert finished.returncode == 0, finished.stderr
-    assert len(finished.stdout.splitlines()) < 30
-    assert "sample" in finished.stdout
+    assert len(finished.stdout.splitlines()) < 32
+    assert said in finished.stdout
+
+
+def test_the_short_help_names_options_that_there_are(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help_all"])
+    known = set(re.findall(r"--([\w.]+)", capsys.readouterr().out)) | {"predictions"}
+    for command in ("fit", "validate", "test", "predict"):
+        assert main([command, "--help"]) == 0
+        named = set(re.findall(r"--([a-z_]+)(?![\w.])", capsys.readouterr().out))
+        assert named - known <= {"ckpt_path", "help_all", "print_config"}, command
 
 
 @pytest.mark.parametrize(
