@@ -13,6 +13,8 @@ if [[ $# -lt 4 || ! $1 =~ ^[1-9][0-9]*$ || ! $2 =~ ^[1-9][0-9]*$ || ! $3 =~ ^.+:
 fi
 nodes=$1 processes=$2 endpoint=$3
 shift 3
+# A meeting place of its own for each start: the shared one still holds the addresses of the processes before.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec torchrun --nnodes "$nodes" --nproc_per_node "$processes" --max_restarts "${RESTARTS:-3}" \
   --rdzv_backend c10d --rdzv_endpoint "$endpoint" --rdzv_id "${RUN:-hybridgen}" \
   -m hybridgen fit --resume auto "$@"

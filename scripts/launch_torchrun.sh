@@ -12,5 +12,7 @@ if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
 fi
 processes=$1
 shift
+# A meeting place of its own for each start: the shared one still holds the addresses of the processes before.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec torchrun --standalone --nproc_per_node "$processes" --max_restarts "${RESTARTS:-3}" \
   -m hybridgen fit --resume auto "$@"

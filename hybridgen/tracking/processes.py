@@ -4,6 +4,7 @@ import os
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 
 #: Seconds that the other processes wait for what the first one chooses.
 PATIENCE = 120.0
+#: Stores that this process has: the first may be where the others' stores are, for as long as it lives.
+_STORES: list[torch.distributed.Store] = []
 
 
 class NoiseByRank(pl.Callback):
@@ -71,21 +74,51 @@ def _slurm_job() -> str | None:
 
 
 def _by_store(what: str, choose: Callable[[], str]) -> str:
-    store, rank, _ = next(torch.distributed.rendezvous("env://"))
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    _STORES.append(store)
     store = torch.distributed.PrefixStore(f"hybridgen/{what}", store)
-    if rank == 0:
-        try:
-            chosen = choose()
-        except Exception as error:
-            store.set("failed", str(error))
-            store.set("chosen", "")
-            raise
-        store.set("chosen", chosen)
-        return chosen
-    chosen = store.get("chosen").decode()
-    if not chosen:
-        raise ValueError(store.get("failed").decode())
+    if rank:
+        return _ask(store, rank)
+    # Where torchrun has started the processes again, the store may still hold what those before them asked.
+    for other in range(1, size):
+        store.delete_key(f"ask/{other}")
+    try:
+        chosen, failure = choose(), None
+    except Exception as error:
+        chosen, failure = "", error
+    _answer(store, range(1, size), f"failed {failure}" if failure else f"chosen {chosen}")
+    if failure:
+        raise failure
     return chosen
+
+
+def _ask(store: torch.distributed.Store, rank: int) -> str:
+    """Ask until there is an answer: the first question may be deleted with those of earlier processes."""
+    question, begun = uuid.uuid4().hex, time.monotonic()
+    while not store.check([f"answer/{question}"]):
+        if time.monotonic() - begun > PATIENCE:
+            raise ValueError(f"the first process has not answered in {PATIENCE:.0f} seconds: see its output")
+        store.set(f"ask/{rank}", question)
+        time.sleep(0.05)
+    state, _, text = store.get(f"answer/{question}").decode().partition(" ")
+    store.set(f"heard/{question}", "")
+    if state == "failed":
+        raise ValueError(text)
+    return text
+
+
+def _answer(store: torch.distributed.Store, others: range, text: str) -> None:
+    """Answer every other process, and wait until it has heard; one that never asks has died."""
+    waiting, begun = set(others), time.monotonic()
+    while waiting and time.monotonic() - begun < PATIENCE:
+        for rank in sorted(waiting):
+            if not store.check([f"ask/{rank}"]):
+                continue
+            question = store.get(f"ask/{rank}").decode()
+            store.set(f"answer/{question}", text)
+            if store.check([f"heard/{question}"]):
+                waiting.discard(rank)
+        time.sleep(0.02)
 
 
 def _by_file(name: str, choose: Callable[[], str], folder: Path) -> str:

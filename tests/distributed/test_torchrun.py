@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
 def torchrun(folder, *options, log):
     """Start torchrun; what it says goes into a file."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"OMP_NUM_THREADS": "1"}
+    env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as scripts/launch_nodes.sh does
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     with (folder / log).open("w") as file:
         return subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
