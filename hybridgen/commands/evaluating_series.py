@@ -9,7 +9,7 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     """Compare generated with real series; pictures go into the folder of ``--out``.
 
     Args:
-        model: with ``generate_features``.
+        model: with ``generate_features`` or ``generate``.
         data: a ``SeriesData`` with the model's codec.
         options: of the command.
 
@@ -21,6 +21,7 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     """
     import sys
 
+    from hybridgen.commands.evaluating_rolls import generated
     from hybridgen.evaluation.series import evaluate_series, save_pictures
 
     real = _values(data, "train")
@@ -30,7 +31,7 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     elif data.test_fraction:
         held_out = _values(data, "test")
     number = len(real) if options.num_samples is None else options.num_samples
-    fake = model.generate_features(number, length=real.shape[1], seed=options.seed).values
+    fake = generated(model, number, real.shape[1], options.seed)
     report = evaluate_series(
         real, fake, held_out=held_out, runs=options.runs, iterations=options.iterations, seed=options.seed
     )

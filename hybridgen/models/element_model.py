@@ -1,7 +1,8 @@
 """What the models of sequences of vectors share: data, optimiser, evaluation, checkpoints, generation.
 
 A batch has ``elements (B, T, F)``, ``lengths (B,)`` and ``labels (B,)`` or None (:class:`hybridgen.data.ElementBatch`);
-a data module has a ``codec`` with ``num_features`` and ``labels``, the names of the classes.
+those of series and sounds become such. A data module has a ``codec`` with ``num_features`` and ``labels``, the names of
+the classes.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from hybridgen import codecs, heads
 from hybridgen.closest import did_you_mean
+from hybridgen.data import ElementBatch
 from hybridgen.evaluation.frames import FrameTotals
 from hybridgen.models.optimisation import adamw, warmup_then
 from hybridgen.tracking.elements import SampleElements
@@ -80,7 +82,32 @@ class ElementModel(pl.LightningModule):
                 "the data's codec is not the one this model was trained with: give the data the options that it had"
             )
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Take batches of series and of sounds as those of any elements.
+
+        Raises:
+            ValueError: if there is something in them that is no element.
+        """
+        if not hasattr(batch, "values") or hasattr(batch, "elements"):
+            return batch
+        for name in ("mask", "attributes", "conditions"):
+            if getattr(batch, name) is not None:
+                what = "missing cells" if name == "mask" else name
+                raise ValueError(
+                    f"the data has {what}, which a {type(self).__name__} does not read: use a SequenceGAN, or change "
+                    "the data"
+                )
+        rows, steps = batch.values.shape[:2]
+        lengths = torch.full((rows,), steps, device=batch.values.device) if batch.lengths is None else batch.lengths
+        return ElementBatch(batch.values, lengths, batch.labels, batch.indices, int(lengths.sum()))
+
     def _take(self, codec: Any) -> None:
+        kinds = {group.kind for group in getattr(codec, "groups", ())} - {"unit", "symmetric", "real"}
+        if kinds:
+            raise ValueError(
+                f"the data has categories or missing cells, for which a {type(self).__name__} has no head: use a "
+                "SequenceVAEGAN or a SequenceGAN"
+            )
         self.codec = codec
         self._build()
         width = self.head.element_size

@@ -4,7 +4,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hybridgen.data import ImageRowsData, SketchData
+from hybridgen.commands.sequence_files import write_things
+from hybridgen.data import ImageRowsData, SeriesData, SketchData
 from hybridgen.models import SequenceModel, SequenceVAEGAN, VariationalRNN
 from hybridgen.models.sequence_vaegan_network import Rows
 
@@ -67,6 +68,23 @@ def test_other_models_take_sketches_and_images_too(make):
     (image,) = images.generate(1, labels=["3"])
     assert image.shape == (8, 8)
     assert bool(((image * 16 - (image * 16).round()).abs() < 1e-4).all())
+
+
+@pytest.mark.parametrize("make", [VariationalRNN, SequenceModel])
+def test_other_models_take_series_too(make, tmp_path):
+    own = {"latent_size": 3} if make is VariationalRNN else {}
+    series = {"source": "sines", "num_series": 40, "length": 5, "num_features": 2, "batch_size": 8}
+    model = make(head="gaussian", stack={"hidden_size": 6}, **own)
+    trainer = fit(model, SeriesData(**series), 1)
+    (found,) = trainer.test(model, datamodule=SeriesData(**series), verbose=False)
+    assert all(value == value for value in found.values())
+    (written,) = write_things(tmp_path / "a.csv", model.generate(2, length=7), model.codec)
+    assert len(written.read_text().splitlines()) == 1 + 2 * 7
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + "".join(f"{n},{'xy'[n % 2]}\n" for n in range(60)))
+    mixed = SeriesData(source=str(path), window=4, categorical_columns=["b"], batch_size=4)
+    with pytest.raises(ValueError, match="use a SequenceVAEGAN"):
+        fit(make(head="gaussian", stack={"hidden_size": 6}, **own), mixed, 1)
 
 
 def test_the_hybrid_takes_images_too():
