@@ -87,7 +87,7 @@ class Gallery:
 
 
 #: Titles of groups of files.
-_TITLES = {"": "Samples", "kl": "KL per dimension", "gradient_flow": "Gradient flow"}
+_TITLES = {"": "Samples", "kl": "KL per dimension", "gradient_flow": "Gradient flow", "evaluation": "Beside real ones"}
 
 
 def galleries(folder: Path, most: int) -> list[Gallery]:
@@ -110,9 +110,11 @@ def galleries(folder: Path, most: int) -> list[Gallery]:
                 groups["others"][0, "all"].append(path)
     for path in _files(folder / "wandb"):
         key = path.relative_to(folder / "wandb").as_posix().partition("/files/media/")[2].partition("/")[2]
-        found = _WANDB.match(str(Path(key.removesuffix(".table.json")).with_suffix(""))) if key else None
+        found = _WANDB.match(key.removesuffix(".json").rpartition(".")[0]) if key else None
         if found and not found["key"].startswith(_TWICE):
             groups[found["key"]][int(found["number"]), "step"].append(path)
+    for report in folder.glob("*/evaluation.json"):  # what `hybridgen evaluate --out RUN/NAME` drew
+        groups["evaluation"][0, "all"] += [path for path in sorted(report.parent.iterdir()) if path.suffix in PICTURES]
     made = []
     for group in sorted(groups, key=lambda name: (name != "", name)):
         moments = sorted(groups[group])

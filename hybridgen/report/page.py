@@ -123,7 +123,7 @@ def _look_inside(made: Section, run: Run, text: str | None, wanted: bool) -> Non
         model = load(run.checkpoint)
         made.units = read_units(model, text)
         made.latent = map_latents(model, text)
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # of whatever model: the rest of the page is worth having without it
         made.notes.append(f"Hidden units and latents are not shown: {error}")
 
 

@@ -100,6 +100,14 @@ def test_what_only_weights_and_biases_has_is_shown_once(tmp_path):
     assert found["Scores"][0].tables[0].rows == [["1", "<b>"], ["None", "2"]]
 
 
+def test_pictures_of_an_evaluation(tmp_path):
+    write_picture(tmp_path / "evaluation" / "pca.png")
+    (tmp_path / "evaluation" / "evaluation.json").write_text("{}")
+    (gallery,) = media.galleries(tmp_path, 3)
+    assert gallery.title == "Beside real ones"
+    assert [name for name, _ in gallery.stages[0].pictures] == ["pca"]
+
+
 def test_midi_becomes_a_sound_of_its_pitches(tmp_path):
     write_midi(tmp_path / "a.mid")
     wave, rate = soundfile.read(io.BytesIO(sounds.play_midi(tmp_path / "a.mid")))
