@@ -31,9 +31,12 @@ def load(checkpoint_path: str | Path) -> Any:
 
     checkpoint = _exported(Path(checkpoint_path)) if Path(checkpoint_path).is_dir() else read(checkpoint_path)
     name = checkpoint["hybridgen_model"]
-    cls = getattr(models, str(name), None) if name in models.__all__ else None
+    cls = models.find(str(name))
     if cls is None:
-        raise CheckpointError(f"{checkpoint_path} holds a {name}, which this version of hybridgen does not know")
+        raise CheckpointError(
+            f"{checkpoint_path} holds a {name}, which this version of hybridgen does not know: a model of your own is "
+            "known once its module is named in HYBRIDGEN_PLUGINS"
+        )
     try:
         model = cls(**checkpoint["options"], codec=checkpoint["codec"])
         model.load_state_dict(checkpoint["state_dict"])

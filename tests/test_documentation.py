@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridgen import cells
+from hybridgen import cells, codecs, heads, models
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -19,10 +19,13 @@ def blocks(language):
 
 @pytest.fixture
 def _registry_as_it_was():
-    before = dict(cells.registry._CELLS)
+    tables = [cells.registry._CELLS, models._OWN, codecs.registry._ALL, codecs.registry._TEXT]
+    tables += [heads.registry._HEADS, heads.registry._CLASS_HEADS, heads.registry._ELEMENT_HEADS]
+    before = [dict(table) for table in tables]
     yield
-    cells.registry._CELLS.clear()
-    cells.registry._CELLS.update(before)
+    for table, rows in zip(tables, before, strict=True):
+        table.clear()
+        table.update(rows)
 
 
 @pytest.mark.usefixtures("_registry_as_it_was")

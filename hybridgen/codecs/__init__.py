@@ -18,7 +18,7 @@ from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.image_rows import ImageRowsCodec
 from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.pianoroll import PianoRollCodec
-from hybridgen.codecs.registry import from_config, make, names
+from hybridgen.codecs.registry import from_config, make, names, register
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.series import Series, SeriesCodec
 from hybridgen.codecs.sketch import SketchCodec
@@ -47,4 +47,5 @@ __all__ = [
     "from_config",
     "make",
     "names",
+    "register",
 ]

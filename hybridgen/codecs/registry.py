@@ -33,6 +33,24 @@ _OTHERS: tuple[type[SavedCodec], ...] = (
     SketchCodec,
 )
 _ALL: dict[str, type[SavedCodec]] = {**_TEXT, **{codec.name: codec for codec in _OTHERS}}
+_BUILT_IN = frozenset(_ALL)
+
+
+def register(cls: type[SavedCodec]) -> None:
+    """Add a codec of your own by its ``name``, so that configurations and checkpoints know it.
+
+    A name of your own may be given again; those of the toolkit may not.
+
+    Raises:
+        CodecError: The name is one of the toolkit's, or the class is no :class:`SavedCodec`.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, SavedCodec)):
+        raise CodecError(f"{cls!r} is not a subclass of hybridgen.codecs.SavedCodec")
+    if cls.name in _BUILT_IN:
+        raise CodecError(f"there is already a codec named {cls.name!r}")
+    _ALL[cls.name] = cls
+    if issubclass(cls, TextCodec):
+        _TEXT[cls.name] = cls
 
 
 def names() -> list[str]:

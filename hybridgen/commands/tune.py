@@ -84,7 +84,7 @@ def monitor_of(config: dict[str, Any]) -> str:
     from hybridgen import models
 
     name = str(config["model"].get("class_path", "")).rpartition(".")[2]
-    return getattr(getattr(models, name, None), "monitor", None) or "val/loss"
+    return getattr(models.find(name), "monitor", None) or "val/loss"
 
 
 def _print_table(rows: list[dict[str, Any]], monitor: str, names: list[str]) -> None:

@@ -8,7 +8,7 @@ from hybridgen.heads.elements import ElementHead
 from hybridgen.heads.gaussian import GaussianHead
 from hybridgen.heads.logistics import MixtureOfLogisticsHead
 from hybridgen.heads.mixture import MixtureOfSoftmaxesHead
-from hybridgen.heads.registry import element_names, make, names
+from hybridgen.heads.registry import element_names, make, names, register
 from hybridgen.heads.strokes import BivariateMixtureHead
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "element_names",
     "make",
     "names",
+    "register",
 ]

@@ -26,6 +26,24 @@ _ELEMENT_HEADS: dict[str, type[ElementHead]] = {
     "bivariate_mixture": BivariateMixtureHead,
 }
 _HEADS: dict[str, type[Head]] = {**_CLASS_HEADS, **_ELEMENT_HEADS}
+_BUILT_IN = frozenset(_HEADS)
+
+
+def register(name: str, cls: type[Head]) -> None:
+    """Add a head of your own, so that :func:`make` and every configuration know its name.
+
+    Its constructor takes ``(hidden_size, size, *, ...)``; one over classes is also given ``tied``, the embedding to
+    share weights with or None. A name of your own may be given again; those of the toolkit may not.
+
+    Raises:
+        ValueError: if the name is one of the toolkit's, or the class is no :class:`ClassHead` or :class:`ElementHead`.
+    """
+    if name in _BUILT_IN:
+        raise ValueError(f"there is already a head named {name!r}")
+    if not (isinstance(cls, type) and issubclass(cls, ClassHead | ElementHead)):
+        raise ValueError(f"{cls!r} is not a subclass of hybridgen.heads.ClassHead or ElementHead")
+    kind = _CLASS_HEADS if issubclass(cls, ClassHead) else _ELEMENT_HEADS
+    kind[name] = _HEADS[name] = cls
 
 
 def names() -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The models: Lightning modules, one file each."""
 
+from typing import Any
+
 from hybridgen.models.draw import DRAW
 from hybridgen.models.language_model import LanguageModel
 from hybridgen.models.latent_gan import LatentGAN
@@ -19,3 +21,24 @@ __all__ = [
     "TextVAE",
     "VariationalRNN",
 ]
+
+_OWN: dict[str, Any] = {}
+
+
+def register(cls: type) -> None:
+    """Add a model of your own by its class's name, so that its checkpoints can be loaded.
+
+    It offers what :class:`LanguageModel` does: ``options`` (what builds it again, as plain values), the constructor's
+    argument ``codec``, and ``on_save_checkpoint``.
+
+    Raises:
+        ValueError: if the name is one of the toolkit's.
+    """
+    if cls.__name__ in __all__:
+        raise ValueError(f"there is already a model named {cls.__name__!r}: give yours another name")
+    _OWN[cls.__name__] = cls
+
+
+def find(name: str) -> Any:
+    """The class of a model by its name, or None."""
+    return globals()[name] if name in __all__ else _OWN.get(name)

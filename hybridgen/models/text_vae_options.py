@@ -12,13 +12,12 @@ _CHOICES = {
     "latent_to": LATENT_TO,
     "posterior": POSTERIORS,
     "prior": PRIORS,
-    "head": heads.names(),
 }
 
 
 def check_choices(options: dict[str, Any]) -> None:
     """Raise ValueError for the first option whose value is not one of those there are."""
-    for name, allowed in _CHOICES.items():
+    for name, allowed in (_CHOICES | {"head": heads.names()}).items():
         if options[name] not in allowed:
             raise ValueError(f"{name} is {options[name]!r}: choose one of {', '.join(allowed)}")
     for name in ("embedding_dropout", "word_dropout"):
