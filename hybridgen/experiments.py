@@ -67,7 +67,7 @@ def find(wanted: str, *, option: str = "--config") -> Path:
     if name in candidates:
         candidates = [name]
     if len(candidates) > 1:
-        raise ValueError(f"{option}: {wanted!r} is the name of {' and '.join(candidates)}: say which")
+        raise ValueError(f"{option}: {wanted!r} is the name of {', '.join(candidates)}: say which one")
     if not candidates:
         nearest = _nearest(name, known)
         raise ValueError(f"{option}: there is no file {wanted} and no experiment of that name: {nearest}")
