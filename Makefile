@@ -8,14 +8,15 @@ STAMP := $(VENV)/installed
 # As many processes as there are cores, but no more than memory allows: each holds PyTorch.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint format install benchmark clean
+.PHONY: demo test lint format install benchmark docs clean
 
-# Trains a small language model on English text that comes with Python, then samples from it.
+# Trains a small language model on English text that comes with Python, samples from it and writes a report.
 demo: install
 	$(BIN)/hybridgen fit --config experiments/language_model/embedded.yaml --name demo --wandb offline
 	@echo; echo "Samples of the best checkpoint, temperature 0.7:"; echo
 	$(BIN)/hybridgen sample --ckpt "$$(ls -td runs/demo/*/ | head -n 1)checkpoints/best.ckpt" \
 		--prompt "The " --num_samples 3 --max_new_tokens 200 --temperature 0.7
+	$(BIN)/hybridgen report "$$(ls -td runs/demo/*/ | head -n 1)" --out runs/demo/report.html
 
 test: install lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -31,6 +32,10 @@ format: install
 benchmark: install
 	$(BIN)/python scripts/benchmark_cells.py
 
+# The pages in docs/ as a site in site/.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -39,4 +44,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache

@@ -1,11 +1,14 @@
 """What the documents say is run: every Python example, every make target, every cell."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hybridgen import cells, codecs, heads, models
+from hybridgen.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -50,3 +53,18 @@ def test_links_lead_somewhere():
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
             assert target.startswith("https://") or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_site_is_built_without_a_broken_link(tmp_path):
+    pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    built = {path.parent.name for path in (tmp_path / "site").glob("*/index.html")}
+    assert {page.replace(".", "") for page in pages} <= {name.replace(".", "") for name in built}
+
+
+def test_every_command_is_told_of_in_the_documents():
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    assert all(re.search(rf"hybridgen {name}\b|`{name}`|\b{name} \|", text) for name in COMMANDS)
