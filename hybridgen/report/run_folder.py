@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from hybridgen.report.metrics import Curve, read_curves
-from hybridgen.tracking.record import RECORD, process_started, read_record
+from hybridgen.run_record import RECORD, process_started, read_record
 
 #: Any of these makes a folder a run folder.
 _SIGNS = ("config.yaml", RECORD, "metrics.csv", "checkpoints")

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from hybridgen.run_record import RECORD, process_started, read_record
 from hybridgen.tracking.wandb_logger import circumstances
 
-#: The file's name.
-RECORD = "run.json"
 #: Names of exceptions by which a signal ends training.
 _STOPS = ("SIGTERMException", "Terminated")
 
@@ -92,23 +91,6 @@ class RunRecord(pl.Callback):
             pass  # A full disk is told by what matters more, the checkpoint.
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a run says of itself; empty where it does not, or where the file is no longer whole."""
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def count_parameters(parameters: Iterable[Any]) -> int:
     """Trainable numbers, each once."""
     return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-
-
-def process_started(process: int) -> str | None:
-    """When a process of this machine began, in a form that tells it from a later one of the same number."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None

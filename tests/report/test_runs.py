@@ -12,7 +12,7 @@ from hybridgen.cli import main
 from hybridgen.report.metrics import against, read_curves
 from hybridgen.report.run_folder import Run, find_runs, open_run, run_state, summary
 from hybridgen.report.wording import count, duration
-from hybridgen.tracking.record import process_started
+from hybridgen.run_record import process_started
 
 from .made_runs import made_run, write_checkpoint
 

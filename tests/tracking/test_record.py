@@ -8,7 +8,8 @@ import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from hybridgen.report.run_folder import Run
-from hybridgen.tracking.record import RunRecord, read_record
+from hybridgen.run_record import read_record
+from hybridgen.tracking.record import RunRecord
 
 
 class Model(BoringModel):
