@@ -84,6 +84,7 @@ def write_midi(path: Path) -> None:
 
 def write_checkpoint(path: Path) -> None:
     codec = CharacterCodec.train([TEXT])
+    torch.manual_seed(0)
     model = LanguageModel(**OPTIONS, codec=codec.to_config())
     torch.save(
         {
