@@ -161,6 +161,5 @@ def test_dark_light_and_narrow(page):
     assert ground() == light
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 380, "height": 800})
-    page.wait_for_timeout(100)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")  # charts follow a moment later
     assert page.said == []
