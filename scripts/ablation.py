@@ -141,6 +141,8 @@ def scores(checkpoint: Path, config: Path, seed: int, options: argparse.Namespac
         real, held_out = (data.sequences(part).batch().values for part in ("train", "test"))
     else:
         real, held_out = (windows_of(data, part, WINDOW) for part in ("train", "test"))
+    if options.quick:
+        real, held_out = real[:200], held_out[:100]
     fake = generated(model, len(real), real.shape[1], seed)
     steps = {"iterations": max(1, round(2000 * options.iterations)), "runs": options.score_runs, "seed": seed}
     critic = strong_critic_score(real, fake, iterations=max(1, round(600 * options.iterations)), seed=seed)
