@@ -21,7 +21,8 @@ class RunRecord(pl.Callback):
     """Keeps ``run.json``: the command line, versions, git revision, size of the model, and the state of the run.
 
     ``state`` is ``running`` until training ends, then ``finished``, ``interrupted`` or ``failed`` with the ``error``;
-    a run whose process is gone while it says ``running`` has died (:func:`hybridgen.report.run_folder.run_state` finds out).
+    a run whose process is gone while it says ``running`` has died
+    (:func:`hybridgen.report.run_folder.run_state` finds out).
     ``seconds`` counts the time in training, over all the processes that went on with a run.
 
     Args:
