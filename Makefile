@@ -16,7 +16,7 @@ demo: install
 	@echo; echo "Samples of the best checkpoint, temperature 0.7:"; echo
 	$(BIN)/hybridgen sample --ckpt "$$(ls -td runs/demo/*/ | head -n 1)checkpoints/best.ckpt" \
 		--prompt "The " --num_samples 3 --max_new_tokens 200 --temperature 0.7
-	$(BIN)/hybridgen report "$$(ls -td runs/demo/*/ | head -n 1)" --out runs/demo/report.html
+	$(BIN)/hybridgen report runs/demo --out report.html
 
 test: install lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
