@@ -20,6 +20,19 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 #: Figures of which more is better, by how their names end; of all others less is.
 MORE_IS_BETTER = ("accuracy", "score_ratio", "active_units", "coverage", "recall", "precision")
+#: Figures of tables that compare things of ours, where they have them.
+OWN_FIGURES = (
+    "discriminative_score",
+    "train_recall",
+    "train_coverage",
+    "train_precision",
+    "memorisation_ratio",
+    "test/elbo_per_frame",
+    "test/nats_per_frame",
+    "test/nats_per_frame_skip_first",
+    "parameters",
+    "seconds",
+)
 #: Runs on data that come with the toolkit, for a look.
 DEMONSTRATIONS = ("embedded", "collapse")
 
@@ -54,8 +67,10 @@ def with_table(text: str, results: list[dict[str, Any]], names: list[str]) -> st
         raise ValueError(f"the document must hold {BEGIN} and {END} once each")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
+    compared = [result for result in results if "metrics" in result]
     lines = ["| experiment | figure | ours | published | parameters | training |", "|---|---|---|---|---:|---:|"]
-    lines += [row for result in results for row in rows_of(result)]
+    lines += [row for result in compared for row in rows_of(result)]
+    lines += [line for result in results if "metrics" not in result for line in own_table(result)]
     measured = {result["experiment"] for result in results}
     missing = [name for name in names if name not in measured and name.rpartition("/")[2] not in DEMONSTRATIONS]
     lines += ["", "Commands and machines:", ""]
@@ -80,12 +95,34 @@ def rows_of(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def own_table(result: dict[str, Any]) -> list[str]:
+    """The table of a result that compares things of ours: variants of a model, or cells."""
+    rows = result.get("variants") or result.get("cells") or {}
+    figures = {
+        name: row.get("metrics", {key: value for key, value in row.items() if isinstance(value, dict)})
+        for name, row in rows.items()
+    }
+    names = [name for name in OWN_FIGURES if any(name in found for found in figures.values())]
+    if not names:
+        return []
+    heads = [name.removeprefix("test/").replace("_", " ") for name in names]
+    lines = ["", f"{result['experiment']}:", "", f"| | {' | '.join(heads)} |", f"|---{'|---:' * len(names)}|"]
+    for name, found in figures.items():
+        cells = [spread_of(found[figure_name]) if figure_name in found else "" for figure_name in names]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread_of(found: dict[str, Any]) -> str:
+    """Mean and spread."""
+    return figure(found["mean"]) + (f" ± {figure(found['std'])}" if found.get("std") else "")
+
+
 def ours(result: dict[str, Any], metric: str, published: list[dict[str, Any]]) -> str:
     """Mean and spread, bold where at least as good as the first published figure."""
     found = result["metrics"][metric]
-    spread = f" ± {figure(found['std'])}" if found.get("std") else ""
     seeds = len(found["values"])
-    shown = f"{figure(found['mean'])}{spread}"
+    shown = spread_of(found)
     beside = [row["value"] for row in published if row["metric"] == metric]
     sign = 1 if metric.endswith(MORE_IS_BETTER) else -1
     if beside and sign * found["mean"] >= sign * beside[0]:

@@ -72,6 +72,12 @@ def test_a_result_is_bold_where_it_is_as_good_as_what_was_published():
         result | {"metrics": accuracy, "published": [published | {"metric": "a_accuracy", "value": 0.8}]}
     )
     assert "**0.900**" in more
+    variants = {
+        "vae": {"metrics": {"train_recall": {"mean": 0.5, "std": None, "values": [0.5]}}},
+        "gan": {"metrics": {}},
+    }
+    lines = table["own_table"]({"experiment": "family/ablation", "variants": variants})
+    assert lines[-2:] == ["| vae | 0.500 |", "| gan |  |"]
     text = table["with_table"]("a <!-- results:begin -->old<!-- results:end --> b", [result], ["family/other"])
     assert text.startswith("a <!-- results:begin -->")
     assert text.endswith("<!-- results:end --> b")
