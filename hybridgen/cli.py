@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(one_sentence(str(error)))
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        print("hybridgen: stopped", file=sys.stderr)
+        return 130
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise

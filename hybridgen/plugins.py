@@ -21,7 +21,12 @@ def load_plugins() -> None:
         ValueError: if a module cannot be imported.
     """
     for entry in entry_points(group=GROUP):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:  # whatever somebody's module does wrong
+            raise ValueError(
+                f"the installed plug-in {entry.name} cannot be loaded ({error}): mend or remove it"
+            ) from error
     for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
         _import(name)
 
@@ -34,6 +39,8 @@ def _import(name: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
     try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{VARIABLE}: {name} cannot be imported ({error}): give a module or a .py file") from None
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever somebody's module does wrong
+        raise ValueError(f"{VARIABLE}: {name} cannot be imported ({error}): give a module or a .py file") from error
+    if name.endswith(".py") and Path(getattr(found, "__file__", None) or "").resolve() != path.resolve():
+        raise ValueError(f"{VARIABLE}: {name} has the name of another module, {module}: rename it")

@@ -4,7 +4,7 @@
 
 writes experiments/results/variational_rnn-jsb_lstm.json: mean, spread and values of every test figure, parameters, wall
 time of training, the machine, the command, and the published rows of experiments/published.json beside them. What was
-trained already (run folders NAME-seedN/0 with a configuration like this one's) is only tested again.
+trained already (run folders FAMILY-NAME-seedN/0) is only tested again.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> int:
     found: list[dict[str, float]] = []
     seconds: list[float] = []
     for seed in options.seeds:
-        folder = options.runs / f"{options.config.stem}-seed{seed}" / "0"
+        folder = options.runs / f"{name}-seed{seed}" / "0"
         taken = folder / "seconds.txt"
         if not taken.is_file():
             begun = time.monotonic()

@@ -100,3 +100,11 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(monkeypatch, capsys):
 def test_what_cannot_be_registered_is_refused(register, said):
     with pytest.raises(ValueError, match=said):
         register()
+
+
+def test_a_plugin_named_like_another_module_or_broken_is_one_sentence(tmp_path, monkeypatch, capsys):
+    for name, text, said in (("token.py", "", "rename it"), ("broken_plugin.py", "def (", "cannot be imported")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setenv("HYBRIDGEN_PLUGINS", str(tmp_path / name))
+        assert main(["config", "ls"]) == 2
+        assert said in capsys.readouterr().err

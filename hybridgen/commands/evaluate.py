@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.num_samples is not None and options.num_samples < 2:
         raise ValueError(f"num_samples is {options.num_samples}: give at least 2")
+    if options.out is not None and Path(options.out).is_file():
+        raise ValueError(f"--out: {options.out} is a file: give a folder")
     if not 0 < options.iterations <= 1:
         raise ValueError(f"iterations is {options.iterations}: give a fraction of the usual number, in (0, 1]")
 

@@ -1,5 +1,6 @@
 """`hybridgen tune`: try options of a configuration and tell which are best."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def run(arguments: list[str]) -> int:
         name=name,
         seed=options.seed,
     )
+    # A trial is a process of its own, which must not outlive this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if study.finished:
         print(f"going on after {len(study.finished)} finished trials", file=sys.stderr)
     study.run(trials, lambda line: print(line, file=sys.stderr, flush=True))
@@ -84,7 +87,11 @@ def monitor_of(config: dict[str, Any]) -> str:
     from hybridgen import models
 
     name = str(config["model"].get("class_path", "")).rpartition(".")[2]
-    return getattr(models.find(name), "monitor", None) or "val/loss"
+    cls = models.find(name)
+    monitor = getattr(cls, "monitor", None)
+    if isinstance(monitor, property):  # it depends on the options
+        monitor = cls(**(config["model"].get("init_args") or {})).monitor
+    return monitor or "val/loss"
 
 
 def _print_table(rows: list[dict[str, Any]], monitor: str, names: list[str]) -> None:

@@ -25,10 +25,9 @@ def write_results(study: Study) -> dict[str, Path]:
         raise ValueError("no trial was completed: there is no result; see the .log files of the trials")
     written = {"trials.csv": _table(study)}
     best = min(complete, key=lambda trial: trial.value)
-    text = (study.folder / best.user_attrs["config"]).read_text(encoding="utf-8")
     path = study.folder / "best.yaml"
     head = f"# Trial {best.number} of {len(study.study.trials)}: {study.monitor} {best.value:.5g}"
-    path.write_text(f"{head}\n{text}", encoding="utf-8")
+    path.write_text(f"{head}\n{best.user_attrs['config']}", encoding="utf-8")
     written["best.yaml"] = path
     written["validation_curve.png"] = _curves(study, complete)
     importance = _importance(study, complete)

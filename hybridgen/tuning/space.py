@@ -38,7 +38,7 @@ class Range:
     @property
     def whole(self) -> bool:
         """Whether only whole numbers are meant."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     def values(self) -> list[Any] | None:
         """All of them, where they can be counted."""

@@ -1,5 +1,6 @@
 """A study: trials one after another, remembered in a database, so that any number of workers may join or go on."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -49,6 +50,8 @@ class Study:
             raise ValueError("tuning needs Optuna: install it by `pip install 'hybridgen[tune]'`") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.config, self.space, self.folder, self.monitor = config, space, folder, monitor
+        if folder.is_file():
+            raise ValueError(f"--out: {folder} is a file: give a folder")
         folder.mkdir(parents=True, exist_ok=True)
         url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
         samplers: dict[str, Callable[[], Any]] = {
@@ -82,12 +85,14 @@ class Study:
         except Exception as error:  # whatever the database's own library raises
             said = " ".join(str(error).split())
             raise ValueError(f"--storage: {url} cannot be used as a study's storage: {said[:200]}") from None
-        known = self.study.user_attrs.get("space")
-        if known is not None and known != space.to_json():
+        question = json.dumps({"space": space.to_json(), "config": config, "monitor": monitor}, sort_keys=True)
+        known = self.study.user_attrs.get("question")
+        if known is not None and known != question:
             raise ValueError(
-                f"the study {name!r} in {url} is of another space: go on with that one, or give another --out or --name"
+                f"the study {name!r} in {url} is of another space, configuration or monitor: go on with that one, or "
+                "give another --out or --name"
             )
-        self.study.set_user_attr("space", space.to_json())
+        self.study.set_user_attr("question", question)
 
     @property
     def finished(self) -> list[Any]:
@@ -115,17 +120,19 @@ class Study:
             if outcome.stopped:
                 tell(f"trial {trial.number}: stopped early at {outcome.values[-1]:.4f} {drawn}")
                 raise optuna.TrialPruned
-            if outcome.code or not outcome.values:
+            finite = [value for value in outcome.values if math.isfinite(value)]
+            if outcome.code or not finite:
                 failures.append(outcome.message)
-                tell(f"trial {trial.number}: failed ({outcome.message}) {drawn}")
+                said = outcome.message if outcome.code else f"no validation gave a finite {self.monitor}"
+                tell(f"trial {trial.number}: failed ({said}) {drawn}")
                 if outcome.code == 2 and not outcome.values and not self.finished:
                     raise ValueError(f"trial {trial.number} cannot be trained: {outcome.message}")
                 if len(failures) >= PATIENCE:
-                    raise ValueError(f"{PATIENCE} trials in a row failed, the last with: {outcome.message}")
-                raise _Failed(outcome.message)
+                    raise ValueError(f"{PATIENCE} trials in a row failed, the last with: {said}")
+                raise _Failed(said)
             failures.clear()
-            tell(f"trial {trial.number}: {min(outcome.values):.4f} in {outcome.seconds:.0f} s {drawn}")
-            return min(outcome.values)
+            tell(f"trial {trial.number}: {min(finite):.4f} in {outcome.seconds:.0f} s {drawn}")
+            return min(finite)
 
         enough = optuna.study.MaxTrialsCallback(
             trials, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -134,18 +141,20 @@ class Study:
             self.study.optimize(objective, callbacks=[enough], catch=(_Failed,))
 
     def _train(self, trial: Any, drawn: Mapping[str, Any]) -> Outcome:
-        folder = self.folder / f"trial-{trial.number:04d}"
+        folder = self.folder / f"{self.study.study_name}-trial-{trial.number:04d}"
+        # Another study's run of that name may be there: `fit` takes the first number that is free, and so is this.
+        version = next(number for number in itertools.count() if not (folder / str(number)).exists())
         path = self.folder / f"{folder.name}.yaml"
-        config = with_options(self.config, {**self.space.fixed, **drawn})
-        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        trial.set_user_attr("config", path.name)
-        trial.set_user_attr("run", f"{folder.name}/0")
+        config = yaml.safe_dump(with_options(self.config, {**self.space.fixed, **drawn}), sort_keys=False)
+        path.write_text(config, encoding="utf-8")
+        trial.set_user_attr("config", config)  # the text: another machine's worker may write the results
+        trial.set_user_attr("run", f"{folder.name}/{version}")
 
         def hopeless(number: int, value: float) -> bool:
-            trial.report(value if math.isfinite(value) else float("inf"), number)
+            trial.report(value if math.isfinite(value) else math.inf, number)
             return bool(trial.should_prune())
 
-        outcome = run_trial(path, folder / "0", self.monitor, hopeless=hopeless)
+        outcome = run_trial(path, folder / str(version), self.monitor, hopeless=hopeless)
         trial.set_user_attr("seconds", round(outcome.seconds, 1))
         return outcome
 

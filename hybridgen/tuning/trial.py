@@ -37,7 +37,7 @@ def run_trial(config: Path, folder: Path, monitor: str, *, hopeless: Callable[[i
 
     Args:
         config: for `hybridgen fit`.
-        folder: of the run; its parent's name is the run's.
+        folder: of the run, which is not there yet; its parent's name is the run's.
         monitor: the value that is watched.
         hopeless: called with the number of a validation, from 0, and its value; the run is stopped where it says so.
     """

@@ -46,6 +46,7 @@ def config_file(folder, **model):
         (Range(1, 4), [1, 2, 3, 4]),
         (Range(0, 10, step=5), [0, 5, 10]),
         (Range(0.0, 0.3, step=0.1), [0.0, 0.1, 0.2, 0.3]),
+        (Range(0, 1, step=0.25), [0, 0.25, 0.5, 0.75, 1.0]),
         (Range(0.0, 1.0), None),
         (Range(1, 100, log=True), None),
     ],
@@ -144,6 +145,8 @@ def test_a_grid_is_tried_once_and_an_interrupted_study_goes_on(tmp_path, capsys)
     other = space_file(tmp_path, "sampler: grid\nspace: {model.stack.hidden_size: [5]}")
     assert main(["tune", "--space", str(other), "--config", str(base), "--out", str(out)]) == 2
     assert "another space" in capsys.readouterr().err
+    assert main([*command, "--config", str(config_file(tmp_path, embedding_size=5))]) == 2
+    assert "another space, configuration or monitor" in capsys.readouterr().err
 
 
 def test_what_fit_refuses_ends_the_study_with_what_it_said(tmp_path, capsys):
@@ -153,6 +156,38 @@ def test_what_fit_refuses_ends_the_study_with_what_it_said(tmp_path, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "trial 0 cannot be trained" in error  # and no second one is begun
     assert "lstm" in error  # the nearest
+
+
+def test_a_trial_without_a_finite_value_is_a_failure_and_an_older_run_is_not_taken_for_it(tmp_path, monkeypatch):
+    from hybridgen.tuning import Study
+    from hybridgen.tuning import study as module
+    from hybridgen.tuning.trial import Outcome
+
+    (tmp_path / "s-trial-0000" / "0").mkdir(parents=True)
+    seen = []
+
+    def run_trial(config, folder, monitor, *, hopeless):
+        seen.append(folder)
+        values = [float("nan")] if len(seen) < 3 else [float("nan"), 2.0]
+        return Outcome(values, 0, False, 1.0, "")
+
+    monkeypatch.setattr(module, "run_trial", run_trial)
+    space = read_space(space_file(tmp_path, "sampler: random\npruner: none\nspace: {model.x: [1, 2]}"))
+    study = Study({"model": {}}, space, tmp_path, monitor="val/loss", name="s")
+    study.run(1, lambda line: None)
+    assert seen[0] == tmp_path / "s-trial-0000" / "1"
+    assert [trial.state.name for trial in study.study.trials] == ["FAIL", "FAIL", "COMPLETE"]
+    monkeypatch.setattr(module, "run_trial", lambda *a, **k: Outcome([float("nan")], 0, False, 1.0, ""))
+    with pytest.raises(ValueError, match=r"3 trials in a row failed.*finite val/loss"):
+        study.run(2, lambda line: None)
+
+
+def test_the_monitor_may_depend_on_options():
+    from hybridgen.commands.tune import monitor_of
+
+    model = {"class_path": "hybridgen.models.SequenceVAEGAN", "init_args": {}}
+    assert monitor_of({"model": model}).startswith("val/")
+    assert monitor_of({"model": {"class_path": "hybridgen.models.LanguageModel"}}) == "val/loss"
 
 
 def test_the_space_of_the_experiments_is_whole():

@@ -136,6 +136,6 @@ def evaluate_sounds(
 def _heard(classifier: SoundClassifier, part: SoundSet, among: Tensor, number: int) -> Heard:
     probabilities, features = classifier.hear(part.sounds)
     right = (probabilities.argmax(-1) == torch.as_tensor(part.labels)).double().mean()
-    # A set may be ordered by class: of an equal number of each set, taken evenly.
-    chosen = torch.linspace(0, len(features) - 1, number).round().long()
+    # Both depend on the number, so of an equal number of each set; sets are ordered, so by chance.
+    chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:number]
     return Heard(float(right), inception_score(probabilities[chosen]), frechet_distance(features[chosen], among))
