@@ -1,5 +1,6 @@
 """``hybridgen fit --resume auto | PATH | never``: where a training goes on, and what is different from before."""
 
+import copy
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from hybridgen.reliability.verify import CheckpointError, read
 from hybridgen.tracking.processes import chosen_by_first
 
 _CHOSEN = "HYBRIDGEN_RESUME"
+_CLASS = "class_path"  # by which jsonargparse knows that something is to be built
 #: Options that say where and how to write, not what is trained.
 _ABOUT_THE_RUN = ("config", "ckpt_path", "weights_only", "runs", "name", "wandb", "predictions", "resume", "monitor")
 
@@ -166,27 +168,98 @@ def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def model_of(path: Any, given: Any) -> dict[str, Any]:
+def model_of(path: Any, given: Any, chosen: dict[tuple[str, ...], Any] | None = None) -> dict[str, Any]:
     """The model of a checkpoint that is evaluated, as the command line would name it: with its options and its codec.
 
     Args:
         path: of the checkpoint.
         given: class path of the model of the command line, or None.
+        chosen: options that hold in place of those of the checkpoint, as :func:`chosen_options` finds them.
 
     Raises:
-        CheckpointError: if there is no such checkpoint, or its model is none of this toolkit or the command line.
+        CheckpointError: if there is no such checkpoint, its model is none of this toolkit or the command line, or its
+            options name a class to be built, which a parser would do.
     """
     from hybridgen import models
 
     check_path(path)
     checkpoint = read(path)
     name = checkpoint["hybridgen_model"]
+    hyper_parameters = dict(checkpoint.get("hyper_parameters") or {})
+    for about in ("_instantiator", "_class_path"):  # what builds the model is not for a file to say
+        hyper_parameters.pop(about, None)
+    parts = {"options": checkpoint["options"], "codec": checkpoint["codec"], "hyper_parameters": hyper_parameters}
+    for part, value in parts.items():
+        if names_a_class(value):
+            raise CheckpointError(f"{path}: its {part} names a class to build: no checkpoint of this toolkit does")
     if name in models.__all__:
-        options = checkpoint["options"] | {"codec": checkpoint["codec"]}
+        options = _replaced(checkpoint["options"], chosen) | {"codec": checkpoint["codec"]}
         return {"class_path": f"hybridgen.models.{name}", "init_args": options}
     if given is None or str(given).rpartition(".")[2] != name:
         raise CheckpointError(f"{path} holds a {name}, which is no model of hybridgen or this command line")
-    options = dict(checkpoint.get("hyper_parameters") or {})
-    for about in ("_instantiator", "_class_path"):  # what builds the model is not for a file to say
-        options.pop(about, None)
-    return {"class_path": given, "dict_kwargs": options}
+    return {"class_path": given, "dict_kwargs": _replaced(hyper_parameters, chosen)}
+
+
+def chosen_options(arguments: list[str], model: Any) -> dict[tuple[str, ...], Any]:
+    """The model's options that the command line itself gives: what is typed holds, whatever a checkpoint says.
+
+    Args:
+        arguments: of the command line.
+        model: what was parsed of them and of the configuration, or None.
+
+    Returns:
+        Values by the names that lead to them: ``("iwae_samples",)``, ``("stack", "dropout")``.
+    """
+    found: dict[tuple[str, ...], Any] = {}
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if model is None or not option.startswith("--model."):
+            continue
+        names = tuple(option.rstrip("+").split(".")[1:])
+        names = names[1:] if names[0] in ("init_args", "dict_kwargs") else names
+        if not names or names == ("class_path",):
+            continue
+        for part in ("init_args", "dict_kwargs"):
+            value: Any = model.get(part)
+            try:
+                for name in names:
+                    value = value[name]
+            except (KeyError, TypeError):
+                continue
+            found[names] = value
+            break
+    return found
+
+
+def _replaced(options: dict[str, Any], chosen: dict[tuple[str, ...], Any] | None) -> dict[str, Any]:
+    """Options, some of them with other values."""
+    options = copy.deepcopy(options)
+    for names, value in (chosen or {}).items():
+        place = options
+        for name in names[:-1]:
+            if not isinstance(place.get(name), dict):
+                place[name] = {}
+            place = place[name]
+        place[names[-1]] = value
+    return options
+
+
+def names_a_class(value: Any, _seen: set[int] | None = None) -> bool:
+    """Whether plain values, or text in them that is JSON or YAML, name a class for jsonargparse to build."""
+    seen = set() if _seen is None else _seen
+    if isinstance(value, str):
+        if ":" not in value and "?" not in value:  # without either no YAML is a mapping
+            return False
+        import yaml
+
+        try:
+            inside = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return _CLASS in value
+        return not isinstance(inside, str) and names_a_class(inside, seen)
+    if not isinstance(value, dict | list | tuple | set) or id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, dict):
+        return _CLASS in value or any(names_a_class(part, seen) for pair in value.items() for part in pair)
+    return any(names_a_class(part, seen) for part in value)

@@ -4,11 +4,13 @@ import logging
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import yaml
+from jsonargparse import set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -26,6 +28,10 @@ from hybridgen.tracking.wandb_logger import WANDB_MODES
 
 #: Norm that gradients are clipped to, where the configuration does not say.
 DEFAULT_CLIP = 1.0
+
+# Options may hold anything (a stack, a codec) and come from files: what they hold is data, never a class to build.
+with suppress(TypeError, ValueError):  # an older jsonargparse has no such setting
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 
 class ShortErrors(LightningArgumentParser):
@@ -78,7 +84,8 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; ``--config`` may be the name of an experiment."""
-        self.config = parser.parse_args(with_named_configs(sys.argv[1:] if args is None else args))
+        self.arguments = with_named_configs(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(self.arguments)
 
     #: Where a training goes on, or None for a new one.
     choice: Choice | None = None
@@ -95,7 +102,8 @@ class TrainingCLI(LightningCLI):
         if subcommand != "fit":
             if config.get("ckpt_path"):
                 given = None if config.model is None else config.model.get("class_path")
-                model = resuming.model_of(config.ckpt_path, given)
+                chosen = resuming.chosen_options(self.arguments, config.model)
+                model = resuming.model_of(config.ckpt_path, given, chosen)
                 self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
             return
         self.choice = resuming.choose(config, config.name or _name_of(config))

@@ -1,16 +1,22 @@
 """Whatever a checkpoint file turns into, it is told in one sentence, and nothing in it is ever run."""
 
+import functools
+import json
 import pickle
 import shutil
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 
 import pytest
 import torch
+import yaml
 from small_command import fit, hybridgen, mistake
 
+from hybridgen.commands import resuming
+from hybridgen.models import LanguageModel
 from hybridgen.reliability.atomic import save
 from hybridgen.reliability.checkpoint_io import SafeCheckpointIO
 from hybridgen.reliability.verify import CheckpointError, manifest_of, newest_valid, read, verify
@@ -121,6 +127,71 @@ def test_what_builds_a_model_is_not_for_a_file_to_say(trained, tmp_path):
     torch.save(contents, path)
     found = mistake(hybridgen("test", "--config", trained / "small.yaml", "--ckpt_path", path, cwd=tmp_path))
     assert "holds a Oracle, which is no model of hybridgen" in found
+
+
+@pytest.mark.parametrize("part", ["options", "codec", "hyper_parameters"])
+@pytest.mark.parametrize("written", ["mapping", "json", "yaml", "escaped"])
+def test_a_class_to_build_is_never_built(part, written, trained, tmp_path):
+    mark = tmp_path / "mark"
+    spec = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
+    value = {
+        "mapping": spec,
+        "json": json.dumps(spec),
+        "yaml": yaml.safe_dump({"inside": [spec]}),
+        "escaped": json.dumps(spec).replace("class_path", "class\\u005fpath"),
+    }[written]
+    contents = torch.load(trained / "runs" / "small" / "0" / "checkpoints" / "last.ckpt", weights_only=True)
+    contents[part] |= {"stack": {"cell": [value], "hidden_size": 6}}
+    path = tmp_path / "hostile.ckpt"
+    torch.save(contents, path)
+    found = mistake(hybridgen("test", "--config", trained / "small.yaml", "--ckpt_path", path, cwd=tmp_path))
+    assert f"its {part} names a class to build" in found
+    time.sleep(0.05)
+    assert not mark.exists()
+
+
+def test_the_parser_builds_nothing_that_options_hold(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(resuming, "names_a_class", lambda value: False)
+    mark = tmp_path / "mark"
+    spec = {"class_path": "pathlib.Path.touch", "init_args": {"self": str(mark)}}
+    popen = {"class_path": "subprocess.Popen", "init_args": {"args": f"touch {mark}", "shell": True}}
+    contents = torch.load(trained / "runs" / "small" / "0" / "checkpoints" / "last.ckpt", weights_only=True)
+    for number, each in enumerate((spec, popen, json.dumps(popen))):
+        contents["options"]["stack"] = {"cell": each}
+        torch.save(contents, tmp_path / f"{number}.ckpt")
+        command = ("test", "--config", trained / "small.yaml", "--ckpt_path", tmp_path / f"{number}.ckpt")
+        assert hybridgen(*command, cwd=tmp_path).returncode != 0
+    time.sleep(0.05)
+    assert not mark.exists()
+
+
+def test_text_that_only_mentions_a_class_is_none():
+    assert not resuming.names_a_class({"words": ["class_path", "a: b", "{", "class_path.", ":", "{x: [1, 2]}"]})
+    assert resuming.names_a_class(["a", {"b": ({"class_path": "x"},)}])
+
+
+def test_what_is_typed_holds_in_evaluation(trained, tmp_path, monkeypatch):
+    built = []
+    plain = LanguageModel.__init__
+
+    @functools.wraps(plain)
+    def watch(self, *arguments, **options):
+        built.append((options["learning_rate"], options["stack"]["output_dropout"]))
+        plain(self, *arguments, **options)
+
+    monkeypatch.setattr(LanguageModel, "__init__", watch)
+    path = trained / "runs" / "small" / "0" / "checkpoints" / "last.ckpt"
+    command = ("test", "--config", trained / "small.yaml", "--ckpt_path", path)
+    for given, expected in (
+        ((), (0.003, 0.2)),
+        (("--model.init_args.learning_rate", "0.5"), (0.5, 0.2)),
+        (("--model.learning_rate=0.25",), (0.25, 0.2)),
+        (("--model.stack.output_dropout", "0.4"), (0.003, 0.4)),
+    ):
+        finished = hybridgen(*command, *given, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        assert built[-1] == expected
+    assert mistake(hybridgen(*command, "--model.embedding_size", 5, cwd=tmp_path))
 
 
 def test_the_newest_whole_checkpoint_is_found(trained, tmp_path):
