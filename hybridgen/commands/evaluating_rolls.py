@@ -22,7 +22,9 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     Raises:
         ValueError: if no piece is as long as a window.
     """
-    from hybridgen.evaluation.series import evaluate_series
+    from dataclasses import replace
+
+    from hybridgen.evaluation.series import evaluate_series, manifolds, memorisation_ratio
 
     window = options.window or WINDOW
     real = windows_of(data, "train", window)
@@ -31,9 +33,12 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
         print("no music is held out for testing: no memorisation ratio", file=sys.stderr)
     number = len(real) if options.num_samples is None else options.num_samples
     fake = generated(model, number, window, options.seed)
-    return evaluate_series(
-        real, fake, held_out=held_out, runs=options.runs, iterations=options.iterations, seed=options.seed
-    )
+    # Keys have one unit: by its own deviation, a key that is hardly ever played would decide every distance.
+    neighbours = {"manifolds": manifolds(real, fake, seed=options.seed, standardise=False)}
+    if held_out is not None:
+        neighbours["memorisation"] = memorisation_ratio(real, held_out, fake, standardise=False)
+    report = evaluate_series(real, fake, runs=options.runs, iterations=options.iterations, seed=options.seed)
+    return replace(report, **neighbours)
 
 
 def windows_of(data: Any, part: str, window: int) -> Any:

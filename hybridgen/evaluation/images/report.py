@@ -38,7 +38,7 @@ class ImageReport:
         by_class: the same for each class.
         real_label_accuracy: share of real test images that it labels right.
         memorisation: distances to the training images.
-        manifolds: precision, recall, density and coverage of test images and as many generated ones.
+        manifolds: precision, recall, density and coverage of equally many test and generated images.
     """
 
     label_accuracy: float
@@ -108,12 +108,13 @@ def evaluate_images(train: ImageSet, test: ImageSet, fake: ImageSet, *, seed: in
     classes = sorted(set(sets[0].labels.tolist()))
     by_class = tuple(float(generated[labels == c].mean()) if (labels == c).any() else float("nan") for c in classes)
     number = min(len(sets[1].images), len(sets[2].images))
-    # Samples come class by class: of an equal number of both, drawn at random.
-    order = np.random.default_rng(seed).permutation(len(sets[2].images))[:number]
+    # Coverage and recall depend on how many there are of each: an equal number of both, drawn at random.
+    random = np.random.default_rng(seed)
+    held_out, made = (part.images[random.permutation(len(part.images))[:number]] for part in sets[1:])
     return ImageReport(
         label_accuracy=float(generated.mean()),
         by_class=by_class,
         real_label_accuracy=float(right(sets[1]).mean()),
-        memorisation=memorisation_ratio(*(part.images for part in sets)),
-        manifolds=manifolds(sets[1].images, sets[2].images[order], seed=seed),
+        memorisation=memorisation_ratio(*(part.images for part in sets), standardise=False),
+        manifolds=manifolds(held_out, made, seed=seed, standardise=False),
     )

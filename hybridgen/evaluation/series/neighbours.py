@@ -24,20 +24,25 @@ class Manifolds(NamedTuple):
     coverage: float
 
 
-def manifolds(real: Any, fake: Any, *, k: int = 5, most: int = 5000, seed: int = 0) -> Manifolds:
+def manifolds(
+    real: Any, fake: Any, *, k: int = 5, most: int = 5000, seed: int = 0, standardise: bool = True
+) -> Manifolds:
     """Precision, recall, density and coverage, by balls that reach to a point's k-th neighbour of its own set.
 
     Args:
-        real: features ``(N, D)``, or series ``(N, T, F)``, which are flattened, each feature standardised by the real.
+        real: features ``(N, D)``, or series ``(N, T, F)``, which are flattened.
         fake: likewise.
         k: the neighbour that a ball reaches to.
         most: points of each kind, drawn at random.
         seed: of that draw.
+        standardise: divide each feature by its own deviation in the real data. False: all by one deviation, for
+            features of one unit, such as pixels of images, keys of piano rolls and bands of spectra, where a feature
+            that hardly ever varies must not count as much as any other.
 
     Raises:
         ValueError: if a shape does not fit, or a set has no more than k points.
     """
-    real, fake = _points(real, fake)
+    real, fake = _points(real, fake, standardise)
     check_counts(k=k, most=most)
     random = torch.Generator().manual_seed(seed)
     real, fake = (p[torch.randperm(len(p), generator=random)[:most]] for p in (real, fake))
@@ -73,7 +78,7 @@ class Memorisation(NamedTuple):
     copies: float
 
 
-def memorisation_ratio(train: Any, held_out: Any, fake: Any) -> Memorisation:
+def memorisation_ratio(train: Any, held_out: Any, fake: Any, *, standardise: bool = True) -> Memorisation:
     """Nearest-neighbour distance to the training data of generated series, over that of held-out real ones.
 
     What is held out must not overlap the training windows: split by time, not at random.
@@ -82,12 +87,13 @@ def memorisation_ratio(train: Any, held_out: Any, fake: Any) -> Memorisation:
         train: ``(N, T, F)``, what the generator saw.
         held_out: ``(K, T, F)``, real and unseen.
         fake: ``(M, T, F)``.
+        standardise: divide each feature by its own deviation in training; False: all by one, as in :func:`manifolds`.
 
     Raises:
         ValueError: if a shape does not fit, or every held-out series is a copy of a training series.
     """
-    points, unseen = _points(train, held_out)
-    generated = _points(train, fake)[1]
+    points, unseen = _points(train, held_out, standardise)
+    generated = _points(train, fake, standardise)[1]
     of_held_out, of_generated = (nearest_distances(p, points) / p.shape[1] ** 0.5 for p in (unseen, generated))
     usual = float(of_held_out.median())
     if usual == 0:
@@ -106,10 +112,12 @@ def nearest_distances(points: Tensor, among: Tensor, *, chunk: int = 1024) -> Te
     return torch.cat([torch.cdist(piece, among, compute_mode=mode).amin(1) for piece in points.split(chunk)])
 
 
-def _points(real: Any, fake: Any) -> tuple[Tensor, Tensor]:
-    """Both sets as points ``(N, D)``, every feature in standard deviations of the real one."""
+def _points(real: Any, fake: Any, standardise: bool) -> tuple[Tensor, Tensor]:
+    """Both sets as points ``(N, D)``, in standard deviations of the real one: every feature's own, or one of all."""
     if len(real.shape) == 2:
         real, fake = real[:, None], fake[:, None]
     real, fake = as_pair(real, fake)
-    deviation = real.std((0, 1), correction=0).clamp(min=1e-6)
+    deviation = real.std((0, 1) if standardise else (0, 1, 2), correction=0)
+    # What is constant has no scale: divided by next to nothing, it alone would decide every distance.
+    deviation = torch.where(deviation < 1e-6, 1.0, deviation)
     return (real / deviation).flatten(1), (fake / deviation).flatten(1)

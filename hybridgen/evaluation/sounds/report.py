@@ -130,7 +130,7 @@ def evaluate_sounds(
     number = min(len(test.sounds), len(fake.sounds), len(copies.sounds))
     generated, real, copied = (_heard(classifier, part, among, number) for part in (fake, test, copies))
     spectra = [mel_spectra(part.sounds, sample_rate) for part in (train, test, fake)]
-    return SoundReport(generated, real, copied, memorisation_ratio(*spectra), number)
+    return SoundReport(generated, real, copied, memorisation_ratio(*spectra, standardise=False), number)
 
 
 def _heard(classifier: SoundClassifier, part: SoundSet, among: Tensor, number: int) -> Heard:

@@ -43,6 +43,28 @@ def test_copies_and_a_collapse_are_told(digits):
     assert collapsed.metrics()["label_accuracy"] == 1
 
 
+def test_coverage_does_not_depend_on_how_many_more_real_images_there_are(digits):
+    train, test, _ = digits
+    # Sixty real images stand for generated ones: six times as many test images must change nothing.
+    few = evaluate_images(train, ImageSet(test.images, test.labels), ImageSet(train.images[:60], train.labels[:60]))
+    even = evaluate_images(
+        train, ImageSet(test.images[:60], test.labels[:60]), ImageSet(train.images[:60], train.labels[:60])
+    )
+    assert few.manifolds.coverage == pytest.approx(even.manifolds.coverage, abs=0.15)
+    assert few.manifolds.coverage > 0.7
+    again = evaluate_images(train, ImageSet(test.images, test.labels), ImageSet(train.images[:60], train.labels[:60]))
+    assert again.manifolds == few.manifolds
+
+
+def test_a_pixel_that_is_black_in_real_images_does_not_decide(digits):
+    train, test, valid = digits
+    stray = valid.images.clone()
+    assert float(train.images[:, 0, 0].max()) == 0
+    stray[:, 0, 0] = 1 / 16
+    plain, found = (evaluate_images(train, test, valid._replace(images=images)) for images in (valid.images, stray))
+    assert found.memorisation.ratio == pytest.approx(plain.memorisation.ratio, abs=0.05)
+
+
 def test_what_does_not_fit_is_refused(digits):
     train, test, valid = digits
     with pytest.raises(ValueError, match="test has images of shape"):

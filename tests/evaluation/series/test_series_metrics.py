@@ -176,6 +176,28 @@ def test_memorisation_ratio():
         series.memorisation_ratio(REAL, REAL[:10], FRESH)
 
 
+@pytest.mark.parametrize("standardise", [True, False])
+def test_a_feature_that_is_constant_or_nearly_does_not_decide_distances(standardise):
+    real, held_out, fresh = (
+        np.concatenate([w, np.zeros_like(w[..., :1])], -1) for w in (REAL, waves(100, seed=5), FRESH)
+    )
+    stray = fresh.copy()
+    stray[:, 3, -1] = 0.01  # a constant feature of the real data, in which generated ones differ a little
+    found = series.memorisation_ratio(real, held_out, stray, standardise=standardise)
+    assert found.ratio == pytest.approx(series.memorisation_ratio(real, held_out, fresh).ratio, abs=0.1)
+    assert series.manifolds(real, stray, standardise=standardise).precision > 0.5
+    # A feature that varied once: of one unit with the others it hardly counts, by its own deviation it counts fully.
+    real[0, 0, -1] = 0.01
+    found = series.memorisation_ratio(real, held_out, stray, standardise=standardise)
+    assert (found.ratio > 3) == standardise
+    # One deviation of everything changes no ratio of distances.
+    one, other = (
+        series.memorisation_ratio(factor * REAL, factor * held_out[..., :3], factor * FRESH, standardise=False)
+        for factor in (1, 8)
+    )
+    assert one == pytest.approx(other)
+
+
 def test_nearest_distances_are_exact_and_chunks_do_not_matter():
     among, points = torch.randn(50, 6) + 1000, torch.randn(30, 6) + 1000
     expected = (points[:, None] - among).double().square().sum(2).sqrt().amin(1)
