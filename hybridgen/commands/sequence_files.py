@@ -123,10 +123,10 @@ def data_of(checkpoint: str, config: str | None, codec: Any, source: str | None 
 
 
 def sequences_of(module: Any, part: str, number: int | None, codec: Any) -> Given:
-    """The first sequences of a part of the data.
+    """The first sequences of a part of the data, as the model's own codec has them.
 
     Raises:
-        ValueError: if there is no such part.
+        ValueError: if there is no such part, or a class that the model does not know.
     """
     import numpy as np
     import torch
@@ -143,10 +143,26 @@ def sequences_of(module: Any, part: str, number: int | None, codec: Any) -> Give
         labels = None if batch.labels is None else batch.labels.tolist()
     else:
         elements, labels, _ = module.parts[part]
-        rows = [torch.from_numpy(np.asarray(element)).float() for element in elements[:number]]
+        found = [torch.from_numpy(np.asarray(element)).float() for element in elements[:number]]
+        rows = [_as_of_model(row, module.codec, codec) for row in found]
         conditions, labels = None, None if labels is None else labels[:number]
-    names = None if labels is None or not codec.labels else [codec.labels[label] for label in labels]
+    # Other data number their classes in their own way: names are what both agree on.
+    names = None if labels is None or not codec.labels else [module.codec.labels[label] for label in labels]
+    unknown = sorted(set(names or ()) - set(codec.labels))
+    if unknown:
+        raise ValueError(f"the class {unknown[0]} is not one of the model's: use data of {', '.join(codec.labels)}")
     return Given(rows, names, conditions, [f"{part} {index}" for index in range(len(rows))])
+
+
+def _as_of_model(row: Any, own: Any, codec: Any) -> Any:
+    """A sequence that the data's own codec made, as the model's codec would have made it."""
+    import torch
+
+    if codec.name == "sketch" and own.scale != codec.scale:
+        return torch.cat([row[:, :2] * (own.scale / codec.scale), row[:, 2:]], 1)
+    if codec.name == "image_rows" and own.levels != codec.levels:
+        return torch.from_numpy(codec.quantise(row.numpy()))
+    return row
 
 
 def read_file(path: str, codec: Any) -> Any | None:
