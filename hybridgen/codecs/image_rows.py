@@ -104,19 +104,26 @@ class ImageRowsCodec(SavedCodec):
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """Read an image file as ``(H, W)`` uint8; what is transparent is black.
+    """Read an image file as ``(H, W)`` uint8; what is transparent is black, of 16 bits the upper 8 are taken.
 
     Raises:
-        CodecError: There is no such file, or it is no image.
+        CodecError: There is no such file, it is no image, or its pixels have more than 16 bits.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            if "A" in image.getbands():
+            if image.mode.startswith("I;16"):
+                deep = np.asarray(image)
+                return np.where(deep == image.info.get("transparency", -1), 0, deep >> 8).astype(np.uint8)
+            if image.mode in ("I", "F"):
+                raise CodecError(f"{path} has pixels of 32 bits (mode {image.mode}): save it with 8 or 16 bits")
+            if image.has_transparency_data or "A" in image.getbands():
                 black = Image.new("RGBA", image.size, (0, 0, 0, 255))
                 image = Image.alpha_composite(black, image.convert("RGBA"))
             return np.asarray(image.convert("L"))
+    except CodecError:
+        raise
     except FileNotFoundError:
         raise CodecError(f"there is no image {path}: give the path of one") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hybridgen import codecs
 from hybridgen.codecs import CodecError, ImageRowsCodec
+from hybridgen.codecs.image_rows import read_grey
 
 
 @given(levels=st.integers(2, 256), seed=st.integers(0, 1000))
@@ -67,3 +68,28 @@ def test_what_cannot_be_written_is_refused():
         codec.decode(torch.zeros(2, 4))
     with pytest.raises(CodecError, match="levels"):
         ImageRowsCodec(height=2, width=3, levels=1)
+
+
+def test_of_16_bits_the_upper_8_are_taken(tmp_path):
+    path = tmp_path / "deep.png"
+    deep = np.array([[0, 255, 256], [0x8000, 0xFF00, 0xFFFF]], dtype=np.uint16)
+    Image.fromarray(deep).save(path)
+    assert (read_grey(path) == [[0, 0, 1], [128, 255, 255]]).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_32_bits_are_refused(kind, tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.full((2, 3), 7, dtype=kind)).save(path)
+    with pytest.raises(CodecError, match="32 bits") as caught:
+        read_grey(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transparent_colour_of_a_palette_is_black(tmp_path):
+    path = tmp_path / "a.png"
+    picture = Image.new("P", (3, 2), 1)
+    picture.putpalette([0, 0, 0, 255, 255, 255, 200, 200, 200])
+    picture.putpixel((0, 0), 2)
+    picture.save(path, transparency=1)
+    assert read_grey(path).tolist() == [[200, 0, 0], [0, 0, 0]]
