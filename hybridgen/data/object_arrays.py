@@ -6,8 +6,10 @@ NumPy writes an array of objects as a pickle, which can hold any program. Here n
 from __future__ import annotations
 
 import io
+import lzma
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +56,21 @@ def read_object_arrays(path: Path) -> dict[str, list[np.ndarray]]:
             for member in file.namelist():
                 if member.endswith(".npy"):
                     found[member[:-4]] = _read_member(file.read(member))
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError):
         raise DataError(f"{path} is no npz file, or damaged: get another copy") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): give an npz file") from None
+    except RuntimeError as error:  # zipfile's, for what is encrypted, and recursion without an end
+        raise DataError(f"{path} cannot be read ({_first_line(error)}): use another file") from None
+    except (MemoryError, OverflowError):
+        raise DataError(f"{path} says of an array that it is larger than memory: get another copy") from None
     except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, KeyError, IndexError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"{path} holds something that is no array ({reason}): use another file") from None
+        raise DataError(f"{path} holds something that is no array ({_first_line(error)}): use another file") from None
     return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _read_member(content: bytes) -> list[np.ndarray]:

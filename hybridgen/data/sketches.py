@@ -177,7 +177,8 @@ class SketchData(LightningDataModule):
             for part in PARTS:
                 for number, strokes in enumerate(members.get(part, [])):
                     name = f"sketch {number} of {part!r} in {file}"
-                    if len(strokes) <= self.max_points:
+                    # What has another shape has no number of points, and is refused by the check.
+                    if strokes.ndim != 2 or len(strokes) <= self.max_points:
                         parts.setdefault(part, []).append((_checked(strokes, name), label, name))
         if not parts.get("train"):
             raise DataError(f"{path} has no training sketch of at most {self.max_points} points: raise max_points")

@@ -1,6 +1,7 @@
 """Sketches: what is read, that nothing in a file is run, how it is batched and written."""
 
 import os
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +25,32 @@ def sketches(number, points=4, seed=0):
 def save(path, **parts):
     np.savez(path, **{part: value for part, value in parts.items()})
     return str(path)
+
+
+def spoil(path, place):
+    """Damage the compressed bytes of an npz file."""
+    np.savez_compressed(path, train=sketches(30))
+    content = bytearray(path.read_bytes())
+    content[place : place + 20] = b"\xff" * 20
+    path.write_bytes(content)
+
+
+def encrypt(path):
+    """Set the flag that says that a member is encrypted."""
+    save(path, train=sketches(2))
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+
+
+def claim(path, number):
+    """A plain array that says it has far more numbers than the file."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({number}, 3), }}".ljust(117) + "\n"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(
+            "train.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + b"\0" * 24
+        )
 
 
 def test_files_in_the_published_format(tmp_path):
@@ -95,6 +122,10 @@ def test_a_program_in_a_file_is_never_run(tmp_path, monkeypatch):
         (lambda p: save(p, train=np.full((2, 3, 3), 5.0)), "neither lifted"),
         (lambda p: save(p, train=np.zeros((2, 3, 3))), "no pen moves"),
         (lambda p: save(p, train=np.zeros((2, 300, 3))), "raise max_points"),
+        (lambda p: save(p, train=np.arange(4)), r"sketch 0 of 'train' .* shape \(\)"),
+        (lambda p: spoil(p, 60), "no npz file, or damaged"),
+        (lambda p: encrypt(p), "encrypted"),
+        (lambda p: claim(p, 10**15), "larger than memory"),
     ],
 )
 def test_bad_files_end_in_one_sentence(make, said, tmp_path):
