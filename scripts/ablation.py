@@ -2,7 +2,8 @@
 
     python scripts/ablation.py                             stocks and jsb, four variants x 3 seeds
     python scripts/ablation.py --sets stocks --seeds 0
-    python scripts/ablation.py --quick                     a few steps, to see that all of it runs
+    python scripts/ablation.py --quick                     a few steps, to see that all of it runs; its run folders and
+                                                           JSON files are called -quick, and lie in the folder of runs
 
 Every run is `hybridgen fit --config experiments/sequence_vaegan/SET.yaml` with the options of VARIANTS below and
 nothing else changed: the same data, model, optimiser and number of batches. Samples are then compared with data:
@@ -57,13 +58,14 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go")
-    parser.add_argument("--out", type=Path, default=ROOT / "experiments" / "results", help="where the JSON files go")
+    parser.add_argument("--out", type=Path, help="where the JSON files go; default: experiments/results")
     parser.add_argument("--score_runs", type=int, default=5, help="runs of each score that trains a network")
     parser.add_argument("--iterations", type=float, default=1.0, help="of their training steps, as a fraction")
     parser.add_argument("--quick", action="store_true", help="two batches and hardly any scoring")
     options = parser.parse_args()
     if options.quick:
         options.score_runs, options.iterations, options.seeds = 1, 0.002, options.seeds[:1]
+    options.out = options.out or (options.runs if options.quick else ROOT / "experiments" / "results")
     for name in options.sets:
         found: dict[str, list[dict[str, float]]] = {}
         for variant in options.variants:
@@ -77,8 +79,8 @@ def main() -> int:
 
 def one(name: str, variant: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """Train (if that was not done) and score one run."""
-    folder = options.runs / f"ablation-{name}-{variant}-seed{seed}" / "0"
-    scored = folder / ("scores-quick.json" if options.quick else "scores.json")
+    folder = options.runs / f"ablation-{name}-{variant}-seed{seed}{suffix(options)}" / "0"
+    scored = folder / "scores.json"
     if scored.is_file():
         return json.loads(scored.read_text())
     taken = folder / "seconds.txt"
@@ -95,6 +97,11 @@ def one(name: str, variant: str, seed: int, options: argparse.Namespace) -> dict
     metrics["seconds"] = float(taken.read_text())
     scored.write_text(json.dumps(metrics, indent=1) + "\n")
     return metrics
+
+
+def suffix(options: argparse.Namespace) -> str:
+    """What keeps folders and files of a quick look apart from those of a run that counts."""
+    return "-quick" if options.quick else ""
 
 
 def configuration(name: str, variant: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -146,14 +153,17 @@ def scores(checkpoint: Path, config: Path, seed: int, options: argparse.Namespac
     fake = generated(model, len(real), real.shape[1], seed)
     steps = {"iterations": max(1, round(2000 * options.iterations)), "runs": options.score_runs, "seed": seed}
     critic = strong_critic_score(real, fake, iterations=max(1, round(600 * options.iterations)), seed=seed)
-    covered = manifolds(held_out, fake[: len(held_out)], seed=seed)
-    copies = memorisation_ratio(real, held_out, fake)
+    # Keys of a piano roll have one unit; features of series have one each.
+    scaled = {"standardise": model.codec.name == "series"}
+    covered = manifolds(held_out, fake[: len(held_out)], seed=seed, **scaled)
+    copies = memorisation_ratio(real, held_out, fake, **scaled)
+    trained = manifolds(real, fake, most=2000, seed=seed, **scaled)
     return {
         "discriminative_score": discriminative_score(real, fake, **steps).mean,
         "strong_critic_score": critic.score,
         "mean_discrepancy": mean_discrepancy(held_out, fake[: len(held_out)], seed=seed).squared,
         **covered._asdict(),
-        **{f"train_{key}": value for key, value in manifolds(real, fake, most=2000, seed=seed)._asdict().items()},
+        **{f"train_{key}": value for key, value in trained._asdict().items()},
         "memorisation_ratio": copies.ratio,
         "copies": copies.copies,
     }
@@ -163,7 +173,8 @@ def write(name: str, found: dict[str, list[dict[str, float]]], options: argparse
     """Write what there is so far, whole or not at all."""
     result = {
         "experiment": f"sequence_vaegan/ablation-{name}",
-        "command": f"python scripts/ablation.py --sets {name} --seeds {' '.join(map(str, options.seeds))}",
+        "command": f"python scripts/ablation.py --sets {name} --seeds {' '.join(map(str, options.seeds))}"
+        + (" --quick" if options.quick else ""),
         "quick": options.quick,
         "seeds": options.seeds,
         "variants": {
@@ -176,7 +187,7 @@ def write(name: str, found: dict[str, list[dict[str, float]]], options: argparse
         "machine": machine(),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"sequence_vaegan-ablation-{name}.json"
+    path = options.out / f"sequence_vaegan-ablation-{name}{suffix(options)}.json"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

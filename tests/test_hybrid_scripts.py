@@ -52,6 +52,35 @@ def test_cells_get_the_size_nearest_to_the_budget(cell):
     assert cell != "lstm" or stack["hidden_size"] == 64
 
 
+@pytest.mark.usefixtures("_scripts")
+def test_a_quick_look_keeps_apart_from_runs_that_count(tmp_path, monkeypatch):
+    import ablation
+
+    folders = []
+
+    def fit(config, folder, seed):
+        folders.append(folder)
+        folder.mkdir(parents=True)
+
+    monkeypatch.setattr(ablation, "fit", fit)
+    monkeypatch.setattr(ablation, "scores", lambda *_: {"recall": 1.0})
+    monkeypatch.setattr(ablation, "tested", lambda *_: {})
+    monkeypatch.setattr(ablation, "parameters", lambda *_: 1)
+    monkeypatch.setattr(ablation, "ROOT", tmp_path)
+    monkeypatch.setattr(ablation, "configuration", lambda *_: {})
+    command = ["ablation.py", "--sets", "stocks", "--variants", "vae", "--seeds", "0", "--runs", str(tmp_path / "runs")]
+    for more in (["--quick"], []):
+        monkeypatch.setattr("sys.argv", [*command, *more])
+        assert ablation.main() == 0
+    # The quick one is not taken for done, and its figures are not among the results.
+    assert [folder.parent.name for folder in folders] == [
+        "ablation-stocks-vae-seed0-quick", "ablation-stocks-vae-seed0"
+    ]  # fmt: skip
+    results = tmp_path / "experiments" / "results"
+    assert [path.name for path in results.iterdir()] == ["sequence_vaegan-ablation-stocks.json"]
+    assert (tmp_path / "runs" / "sequence_vaegan-ablation-stocks-quick.json").is_file()
+
+
 @pytest.mark.slow
 def test_the_ablation_runs_and_writes_its_table(tmp_path):
     home = Path(os.environ.get("HYBRIDGEN_DATA", "nowhere"))
@@ -61,7 +90,7 @@ def test_the_ablation_runs_and_writes_its_table(tmp_path):
     places = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
     finished = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    found = json.loads((tmp_path / "sequence_vaegan-ablation-stocks.json").read_text())
+    found = json.loads((tmp_path / "sequence_vaegan-ablation-stocks-quick.json").read_text())
     assert set(found["variants"]) == {"vae"}
     metrics = found["variants"]["vae"]["metrics"]
     assert {"discriminative_score", "recall", "memorisation_ratio", "test/elbo_per_frame", "seconds"} <= set(metrics)
