@@ -131,8 +131,10 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             name = config.name or _name_of(config)
             going_on = self.choice is not None and self.choice.folder is not None
+            if going_on and config.name is None:
+                name = self.choice.folder.absolute().parent.name
             self.folder = self.choice.folder if going_on else next_run_folder(config.runs, name)
-            self.save_config_kwargs["folder"] = self.folder
+            self.save_config_kwargs |= {"folder": self.folder, "name": name}
             if rank_zero_only.rank == 0:
                 lock(self.folder)
             if config.trainer.logger in (None, True):

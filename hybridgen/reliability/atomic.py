@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -179,6 +180,12 @@ def _keep(path: Path, previous: Path) -> None:
         second.unlink(missing_ok=True)
 
 
+def free_number(path: Path) -> Path:
+    """The first of ``NAME-0.EXT``, ``NAME-1.EXT``... beside a file that is not there."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count())
+    return next(other for other in numbered if not os.path.lexists(other))
+
+
 def set_aside(path: Path, *, damaged: bool) -> Path:
     """Take a checkpoint out of the way under another name.
 
@@ -195,8 +202,7 @@ def set_aside(path: Path, *, damaged: bool) -> Path:
         os.replace(path, aside)
         manifest_of(path).unlink(missing_ok=True)
         return aside
-    number = len([*path.parent.glob(f"{path.stem}-*{path.suffix}")])
-    aside = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    aside = free_number(path)
     digests = read_manifest(path)
     if digests is not None:
         _write_manifest(aside, digests)

@@ -11,7 +11,9 @@ import pytorch_lightning as pl
 import torch
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SAME = 2.0  # seconds within which a further process may get one signal twice, from the terminal and from the first
+# Seconds within which two signals are one: a process may get it from the terminal, from the first process and from a
+# launcher, and schedulers send SIGTERM to a process and to its group.
+_SAME = 2.0
 
 
 class Terminated(SystemExit):
@@ -34,7 +36,9 @@ class Terminated(SystemExit):
 
 
 class Signals:
-    """Remembers the first signal, for training to end at the next batch; a second one ends the process at once.
+    """Remembers the first signal, for training to end at the next batch; a later one ends the process at once.
+
+    Those that come within two seconds of the first are the same one, passed on by several.
 
     Attributes:
         received: number of the first signal, 0 before.
@@ -65,7 +69,7 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first = self._trainer is None or self._trainer.global_rank == 0
         if self.received:
-            if not first and time.monotonic() - self._when < _SAME:
+            if time.monotonic() - self._when < _SAME:
                 return
             self._tell_others(signal.SIGKILL)
             os._exit(128 + number)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 _BLOCK = 1 << 20
+#: What makes a model: its class, its options, how its data are encoded, its weights.
+_PARTS = {"hybridgen_model", "options", "codec", "state_dict"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -115,7 +117,7 @@ def read(path: str | Path, *, complete: bool = True) -> dict[str, Any]:
     except Exception as error:
         # Torch's own message advises to read the file in a way that runs what is in it.
         raise CheckpointError(f"{path} {refused(error)}") from None
-    if not isinstance(checkpoint, dict) or (complete and "hybridgen_model" not in checkpoint):
+    if not isinstance(checkpoint, dict) or (complete and not checkpoint.keys() >= _PARTS):
         raise CheckpointError(f"{path} is no checkpoint of a hybridgen model: give a file that hybridgen fit wrote")
     return checkpoint
 

@@ -9,6 +9,7 @@ import yaml
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import Logger
 
+from hybridgen.reliability.atomic import free_number
 from hybridgen.reliability.saving import KeepBest
 from hybridgen.tracking.metrics_table import MetricsTable
 from hybridgen.tracking.processes import chosen_by_first
@@ -75,7 +76,7 @@ def keep_table(folder: Path) -> None:
     """Keep what ``metrics.csv`` has, as ``metrics-N.csv``, where a run goes on from before some of it."""
     table = folder / "metrics.csv"
     if table.is_file():
-        shutil.copyfile(table, folder / f"metrics-{len([*folder.glob('metrics-*.csv')])}.csv")
+        shutil.copyfile(table, free_number(table))
 
 
 def _wandb_run_id(folder: Path) -> str | None:
@@ -104,9 +105,9 @@ class SaveConfig(SaveConfigCallback):
     command line, the versions and the git revision.
     """
 
-    def __init__(self, *args: Any, folder: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, folder: Path | None = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, save_to_log_dir=False, **kwargs)
-        self.folder = folder
+        self.folder, self.name = folder, name
         self._waits = False
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -126,11 +127,11 @@ class SaveConfig(SaveConfigCallback):
         # A run that went on is one that can be trained from its start by the same file.
         config = self.config.clone()
         config.resume, config.ckpt_path = "never", None
+        config.name = self.name or config.name  # else it would be that of this file, config
         text = self.parser.dump(config, skip_none=False)
         path = self.folder / "config.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            number = len([*self.folder.glob("config-*.yaml")])
-            os.replace(path, self.folder / f"config-{number}.yaml")  # what the run was until here
+            os.replace(path, free_number(path))  # what the run was until here
         path.write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, CarefulWandbLogger):

@@ -52,6 +52,8 @@ def spoil(path, how, folder):
         path.write_bytes(pickle.dumps(Evil(folder / "mark")))
     elif how == "other tensors":
         torch.save({"weights": torch.ones(3)}, path)
+    elif how == "marker alone":
+        torch.save({"hybridgen_model": "LanguageModel"}, path)
     else:
         path.write_bytes(whole[: how if how >= 0 else len(whole) + how])
 
@@ -67,6 +69,7 @@ WAYS = [
     "evil pickle",
     "evil old pickle",
     "other tensors",
+    "marker alone",
 ]
 
 
@@ -242,6 +245,7 @@ def test_show_and_verify(trained, tmp_path):
 
 def test_tensors_of_one_memory_are_counted_once(tmp_path):
     weight = torch.ones(1000)
-    save({"hybridgen_model": "x", "state_dict": {"a": weight, "b": weight}}, tmp_path / "a.ckpt")
+    parts = {"hybridgen_model": "x", "options": {}, "codec": {}}
+    save(parts | {"state_dict": {"a": weight, "b": weight}}, tmp_path / "a.ckpt")
     loaded = read(tmp_path / "a.ckpt")["state_dict"]
     assert loaded["a"].data_ptr() == loaded["b"].data_ptr()

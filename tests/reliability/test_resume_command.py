@@ -187,7 +187,10 @@ def test_signals_from_outside(tmp_path):
 @pytest.mark.slow
 def test_a_second_signal_ends_the_process_at_once(tmp_path):
     write_config(tmp_path)
-    program = SIGNALLED.replace("os.kill(os.getpid(), {signal})", "os.kill(os.getpid(), 15); os.kill(os.getpid(), 2)")
+    program = SIGNALLED.replace(
+        "os.kill(os.getpid(), {signal})",
+        "os.kill(os.getpid(), 15); import time; time.sleep(2.1); os.kill(os.getpid(), 2)",
+    )
     config = ["fit", "--config", "small.yaml", "--wandb", "off"]
     command = [sys.executable, "-c", program.format(batch=4), *config]
     finished = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
@@ -229,6 +232,12 @@ def test_what_is_changed_is_told_and_holds(trained, tmp_path):
     assert (run / "config-0.yaml").read_text().count("learning_rate: 0.003") == 1
     assert "learning_rate: 0.03" in (run / "config.yaml").read_text()
     assert "resume: never" in (run / "config.yaml").read_text()
+    assert "\nname: small\n" in (run / "config.yaml").read_text()
+    # It has the name of the run, not its own: config.
+    again = hybridgen("fit", "--config", "runs/small/0/config.yaml", "--trainer.max_epochs", 1, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "runs" / "small" / "1" / "config.yaml").is_file()
+    assert not (folder / "runs" / "config").exists()
 
 
 def test_going_back_to_an_earlier_checkpoint_loses_nothing(trained, tmp_path):

@@ -17,13 +17,15 @@ from hybridgen.reliability import atomic
 from hybridgen.reliability.random_state import random_states, restore_random_states
 from hybridgen.reliability.saving import KeepBest, KeepLast
 from hybridgen.reliability.settings import apply_changes, settings_of
+from hybridgen.reliability.termination import Signals
 from hybridgen.reliability.verify import CheckpointError, read, sha256, verify
 
 ROOT = Path(__file__).parents[2]
 
 
 def checkpoint(value=0.0, size=1000):
-    return {"hybridgen_model": "x", "state_dict": {"weight": torch.full((size,), float(value))}}
+    weights = {"weight": torch.full((size,), float(value))}
+    return {"hybridgen_model": "x", "options": {}, "codec": {}, "state_dict": weights}
 
 
 def value_of(path):
@@ -97,8 +99,8 @@ from hybridgen.reliability.atomic import save
 path = __import__("pathlib").Path("last.ckpt")
 value = 0
 while True:
-    weights = {{"hybridgen_model": "x", "state_dict": {{"weight": torch.full((2_000_000,), float(value))}}}}
-    save(weights, path, rotate=True)
+    parts = {{"hybridgen_model": "x", "options": {{}}, "codec": {{}}}}
+    save(parts | {{"state_dict": {{"weight": torch.full((2_000_000,), float(value))}}}}, path, rotate=True)
     value += 1
     print(value, flush=True)
 """
@@ -241,3 +243,28 @@ def test_settings_that_were_changed_hold_and_others_stay():
     again.step()
     schedule.step()
     assert again.param_groups[0]["lr"] == 0.375
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    last = tmp_path / "last.ckpt"
+    atomic.save(checkpoint(1.0), tmp_path / "last-1.ckpt")  # number 0 has been deleted
+    for value, place in ((2.0, "last-0.ckpt"), (3.0, "last-2.ckpt")):
+        atomic.save(checkpoint(value), last)
+        assert atomic.set_aside(last, damaged=False) == tmp_path / place
+    assert [value_of(tmp_path / f"last-{number}.ckpt") for number in range(3)] == [2.0, 1.0, 3.0]
+
+
+def test_signals_of_one_moment_are_one(monkeypatch):
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    signals = Signals()
+    signals._handle(15, None)
+    now[0] += 0.01
+    signals._handle(2, None)
+    assert signals.received == 15
+    assert not ended
+    now[0] += 5.0
+    signals._handle(2, None)
+    assert ended == [130]
