@@ -10,7 +10,8 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hybridgen.commands.options import one_sentence
-from hybridgen.commands.training import ShortErrors, TrainingCLI, training_cli
+from hybridgen.commands.trainer_fit import check_trainer
+from hybridgen.commands.training import DEFAULT_CLIP, ShortErrors, TrainingCLI, training_cli
 from hybridgen.data.errors import MissingDataError
 
 
@@ -54,6 +55,11 @@ class _Checking(TrainingCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         # What it is to run on is a matter of the machine that trains, not of this one.
         here = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": None}
+        trainer = self.config[self.subcommand].trainer.clone()
+        for option, value in here.items():
+            trainer[option] = value
+        data = self.datamodule if self.missing is None else self.missing
+        check_trainer(trainer, self.model, data, default_clip=DEFAULT_CLIP, training=True)
         return LightningCLI.instantiate_trainer(self, **kwargs, **here, logger=False, enable_model_summary=False)
 
     def _run_subcommand(self, subcommand: str) -> None:

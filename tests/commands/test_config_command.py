@@ -222,3 +222,19 @@ def test_the_installed_package_has_the_experiments(tmp_path):
         text=True,
     )
     assert asked.stdout.splitlines() == [str(shipped), str(shipped / "variational_rnn" / "jsb_gru.yaml")], asked.stderr
+
+
+def test_what_fit_would_refuse_of_the_trainer_is_refused(call, tmp_path):
+    config = yaml.safe_load(EMBEDDED.read_text())
+    (tmp_path / "alone.yaml").write_text(yaml.safe_dump({"model": config["model"]}))
+    gan = yaml.safe_load(experiments.find("sequence_gan/fsdd").read_text())
+    gan.setdefault("trainer", {})["accumulate_grad_batches"] = 4
+    (tmp_path / "gan.yaml").write_text(yaml.safe_dump(gan))
+    config["trainer"] |= {"accelerator": "gpu", "devices": 2}
+    (tmp_path / "gpu.yaml").write_text(yaml.safe_dump(config))
+    code, out, _ = call("config", "validate", "alone.yaml", "gan.yaml", "gpu.yaml")
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    assert code == 2
+    assert "there is no data" in lines["alone.yaml"]
+    assert "trainer.accumulate_grad_batches is not for SequenceGAN" in lines["gan.yaml"]
+    assert lines["gpu.yaml"] == "OK"  # the machine is not for this one to say
