@@ -10,12 +10,16 @@ from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 WANDB_MODES = ("auto", "online", "offline", "off")
 _SECONDS_TO_START = 30
+_SECONDS_TO_FINISH = 30  # what is not uploaded by then stays in the run folder, for wandb sync
+_SERVER = "https://api.wandb.ai"
 
 
 class CarefulWandbLogger(WandbLogger):
@@ -137,10 +141,19 @@ def wandb_logger(
     """
     if mode == "off":
         return None
-    online = mode == "online" or (mode == "auto" and has_wandb_key() and reaches_wandb())
+    why = None
+    if mode == "auto" and not has_wandb_key():
+        why = "there is no key (wandb login)"
+    elif mode == "auto" and not reaches_wandb():
+        why = f"{_address().hostname} does not answer"
+    if why is not None:
+        _tell(f"Weights & Biases is offline, {why}: wandb sync sends what is in {folder}")
+    online = mode == "online" or (mode == "auto" and why is None)
     import wandb
 
-    settings = wandb.Settings(init_timeout=_SECONDS_TO_START, silent=True)
+    known = getattr(wandb.Settings, "model_fields", {})  # older versions wait for ever
+    finish = {"finish_timeout": _SECONDS_TO_FINISH} if "finish_timeout" in known else {}
+    settings = wandb.Settings(init_timeout=_SECONDS_TO_START, silent=True, **finish)
     labels = labels or WandbLabels()
     project = labels.project or os.environ.get("WANDB_PROJECT") or "hybridgen"
     where: dict[str, Any] = {"project": project, "name": name, "save_dir": folder, "id": run_id}
@@ -151,20 +164,41 @@ def wandb_logger(
     return logger if logger.start() else None
 
 
+@rank_zero_only
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _address() -> SplitResult:
+    """Where the server is: that of ``WANDB_BASE_URL``, or the public one."""
+    base = os.environ.get("WANDB_BASE_URL") or _SERVER
+    found = urlsplit(base if "://" in base else f"https://{base}")
+    return found if found.hostname else urlsplit(_SERVER)
+
+
 def has_wandb_key() -> bool:
     """Whether there is a key that needs no question."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return netrc.is_file() and "api.wandb.ai" in netrc.read_text(errors="replace")
+    try:
+        netrc = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+        return netrc.is_file() and str(_address().hostname) in netrc.read_text(errors="replace")
+    except (OSError, RuntimeError):  # not to be read, or nobody's home
+        return False
 
 
 def reaches_wandb(seconds: float = 2.0) -> bool:
-    """Whether the server answers."""
+    """Whether the server answers, or the proxy that leads to it."""
     try:
-        with socket.create_connection(("api.wandb.ai", 443), timeout=seconds):
+        place = _address()
+        host = str(place.hostname)
+        proxy = None if proxy_bypass(host) else getproxies().get(place.scheme) or getproxies().get("all")
+        if proxy:
+            place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = place.port or {"https": 443, "socks5": 1080, "socks5h": 1080}.get(place.scheme, 80)
+        with socket.create_connection((str(place.hostname), port), timeout=seconds):
             return True
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

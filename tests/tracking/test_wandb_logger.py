@@ -61,6 +61,62 @@ def test_whether_it_is_online_is_decided_before_it_starts(mode, key, answers, on
     assert wandb_logger(tmp_path, name="x", mode=mode)._offline is not online
 
 
+def test_why_it_is_offline_is_told_and_its_end_cannot_hang(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "has_wandb_key", lambda: False)
+    monkeypatch.setattr(CarefulWandbLogger, "start", lambda self: True)
+    logger = wandb_logger(tmp_path, name="x", mode="auto")
+    assert capsys.readouterr().err.count("Weights & Biases is offline, there is no key") == 1
+    assert logger._wandb_init["settings"].finish_timeout == 30
+    wandb_logger(tmp_path, name="x", mode="offline")
+    assert not capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_read_is_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.wandb.ai login user password x")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert module.has_wandb_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8443")
+    assert not module.has_wandb_key()  # that one is of another server
+    monkeypatch.delenv("WANDB_BASE_URL")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    assert not module.has_wandb_key()
+
+
+@pytest.mark.parametrize(
+    ("base", "proxies", "expected"),
+    [
+        (None, {}, ("api.wandb.ai", 443)),
+        ("http://localhost:8080", {}, ("localhost", 8080)),
+        ("https://wandb.example.org/", {}, ("wandb.example.org", 443)),
+        ("http://wandb.example.org", {"https": "http://proxy:3128"}, ("wandb.example.org", 80)),
+        (None, {"https": "http://proxy:3128"}, ("proxy", 3128)),
+        (None, {"https": "proxy:3128"}, ("proxy", 3128)),
+    ],
+)
+def test_the_server_or_its_proxy_is_asked(base, proxies, expected, monkeypatch):
+    asked = []
+
+    def connect(address, timeout):
+        asked.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    monkeypatch.setattr(module, "getproxies", lambda: proxies)
+    monkeypatch.setattr(module, "proxy_bypass", lambda host: False)
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    if base:
+        monkeypatch.setenv("WANDB_BASE_URL", base)
+    assert not module.reaches_wandb()
+    assert asked == [expected]
+
+
 def test_off_is_off(tmp_path):
     assert wandb_logger(tmp_path, name="x", mode="off") is None
 
