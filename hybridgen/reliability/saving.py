@@ -10,13 +10,15 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from hybridgen.reliability import atomic, places
 from hybridgen.reliability.checkpoint_io import save_or_warn
-from hybridgen.reliability.termination import Signals, Terminated, agreed
+from hybridgen.reliability.termination import Signals, Terminated, Validation, agreed
 from hybridgen.reliability.verify import CheckpointError
 
 #: Training may spend a thirtieth of its time on saves that nobody asked for.
 _SHARE = 30
 #: Minutes between two saves within an epoch.
 MINUTES = 10.0
+#: Seconds of validation that are waited for when a signal comes: schedulers give 30 or more in all.
+_PATIENCE = 5
 
 
 class KeepBest(ModelCheckpoint):
@@ -55,6 +57,9 @@ class KeepLast(Checkpoint):
     Where epochs are so short that saving took more than a thirtieth of the time, it is not after every one of them, but
     always after the last.
 
+    A signal within a validation ends training at its next batch where validations take long: then there is a save
+    before them, which training goes on from. Short ones come to their end first.
+
     A save that fails (a full disk) is told and training goes on; where none has been possible to the end, that is an
     error.
 
@@ -88,6 +93,8 @@ class KeepLast(Checkpoint):
         self.failure: str | None = None
         self._due = False
         self._saved, self._took = time.monotonic(), 0.0
+        self._validation = Validation()
+        self._before_validation = False  # whether there is a save from just before the validation that runs
 
     @property
     def path(self) -> Path:
@@ -103,16 +110,40 @@ class KeepLast(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
         timed = bool(self.minutes) and time.monotonic() - self._saved > 60 * self.minutes
         number, timed = divmod(agreed(trainer, 2 * self.signals.received + timed), 2)
+        self._before_validation = False
         batch = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self._due = self._due or bool(timed) or (self.batches > 0 and batch % self.batches == 0)
-        if not self._due and not number:
+        long = self._validation.seconds > _PATIENCE
+        if not self._due and not number and not long:
             return
         place = places.find_place(trainer)
+        if long and not number and place == places.VALIDATION_DUE:
+            self._save_before_validation(trainer)
+            return
+        if not self._due and not number:
+            return
         # What a validation finds is worth waiting for, but not for who is told to go.
         if place == places.BATCH or (number and place == places.VALIDATION_DUE):
             self._save(trainer, number)
 
+    def _save_before_validation(self, trainer: pl.Trainer) -> None:
+        if agreed(trainer, not self._affordable()):
+            return
+        due, saved = self._due, self._saved
+        self._save(trainer, 0)
+        self._due, self._saved = due, saved  # what the validation finds is saved as ever
+        self._before_validation = self.failure is None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation.start(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        if self._before_validation and (number := self._validation.told_to_stop(trainer, self.signals.received)):
+            raise Terminated(number, self.path)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation.end(trainer)
+        self._before_validation = False
         if self.epochs and not trainer.sanity_checking and agreed(trainer, self._affordable()):
             self._due = True  # after the next batch: the loggers do not have the validation's values yet
 

@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: training ends after the batch, with a checkpoint and the exit code that schedulers expect."""
 
+import math
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Seconds within which two signals are one: a process may get it from the terminal, from the first process and from a
@@ -97,6 +99,40 @@ def agreed(trainer: pl.Trainer, value: int) -> int:
     return int(tensor)
 
 
+class Validation:
+    """The validation that runs within a training: how long it takes, and whether a signal came, agreed by all.
+
+    Attributes:
+        seconds: that the last one took, rounded up, the longest of all processes; 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0
+        self._begun = 0.0
+        self._left = 0
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """To be called in ``on_validation_start``."""
+        self._begun = time.monotonic()
+        batches = sum(trainer.num_val_batches)
+        if trainer.world_size > 1:
+            # One that has more batches than another would wait for its answer for ever.
+            batches = -agreed(trainer, -int(batches) if math.isfinite(batches) else 0)
+        self._left = batches
+
+    def told_to_stop(self, trainer: pl.Trainer, received: int) -> int:
+        """To be called in ``on_validation_batch_end``: the number of the signal that a process has got, or 0."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self._left <= 0:
+            return 0
+        self._left -= 1
+        return agreed(trainer, received)
+
+    def end(self, trainer: pl.Trainer) -> None:
+        """To be called in ``on_validation_end``."""
+        if not trainer.sanity_checking:
+            self.seconds = agreed(trainer, math.ceil(time.monotonic() - self._begun))
+
+
 class StopOnSignal(pl.Callback):
     """Ends a training that saves no checkpoints when a signal comes.
 
@@ -106,12 +142,20 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self, signals: Signals | None = None) -> None:
         self.signals = signals or Signals()
+        self._validation = Validation()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
         if number := agreed(trainer, self.signals.received):
+            raise Terminated(number)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation.start(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        if number := self._validation.told_to_stop(trainer, self.signals.received):
             raise Terminated(number)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -15,6 +15,7 @@ from small_command import fit, hybridgen, mistake, write_config
 
 from hybridgen import models
 from hybridgen.models import LanguageModel
+from hybridgen.reliability import saving
 from hybridgen.reliability.verify import read, verify
 from hybridgen.tracking.record import read_record
 
@@ -204,6 +205,33 @@ def test_a_signal_without_checkpoints(signal_in, tmp_path):
     stopped = fit("--trainer.enable_checkpointing", "false", cwd=tmp_path)
     assert stopped.returncode == 143
     assert "stopped by SIGTERM: nothing was saved" in stopped.stderr
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["checkpoints", "none"])
+def test_a_signal_within_a_long_validation_does_not_wait_for_its_end(keeps, trained, tmp_path, monkeypatch):
+    write_config(tmp_path)
+    monkeypatch.setattr(saving, "_PATIENCE", 0)  # all of them are long
+    plain, seen = LanguageModel.validation_step, []
+
+    def step(self, batch, index):
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and self.current_epoch == 1:
+            seen.append(index)
+            if index == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch, index)
+
+    monkeypatch.setattr(LanguageModel, "validation_step", step)
+    stopped = fit("--trainer.enable_checkpointing", str(keeps).lower(), cwd=tmp_path)
+    assert stopped.returncode == 143, stopped.stderr
+    assert seen == [0]
+    if not keeps:
+        assert "nothing was saved" in stopped.stderr
+        return
+    assert "go on from it with --resume auto" in stopped.stderr
+    monkeypatch.setattr(LanguageModel, "validation_step", plain)
+    finished = fit("--resume", "auto", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert_same_training(tmp_path / "runs" / "small" / "0", trained / "runs" / "small" / "0")
 
 
 def test_what_is_changed_is_told_and_holds(trained, tmp_path):
