@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 # As many processes as there are cores, but no more than memory allows: each holds PyTorch.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint format install benchmark docs clean
+.PHONY: demo test test-all lint format install benchmark docs clean
 
 # Trains a small language model on English text that comes with Python, samples from it and writes a report.
 demo: install
@@ -19,6 +19,10 @@ demo: install
 	$(BIN)/hybridgen report runs/demo --out report.html
 
 test: install lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
+# The slow tests too: every moment of exact resume, elastic restarts, every cell as a graph...
+test-all: install lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: install

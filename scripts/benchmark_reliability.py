@@ -53,7 +53,8 @@ def checkpoint_of(parameters: int) -> dict[str, Any]:
     shapes = [min(1_000_000, parameters - start) for start in range(0, parameters, 1_000_000)]
     weights = {f"layers.{number}.weight": torch.randn(shape) for number, shape in enumerate(shapes)}
     moments = {number: {"exp_avg": w.clone(), "exp_avg_sq": w.square()} for number, w in enumerate(weights.values())}
-    return {"hybridgen_model": "Benchmark", "state_dict": weights, "optimizer_states": [{"state": moments}]}
+    about = {"hybridgen_model": "Benchmark", "options": {}, "codec": {}}
+    return about | {"state_dict": weights, "optimizer_states": [{"state": moments}]}
 
 
 def measure_checkpoint(parameters: int, rounds: int, folder: Path) -> dict[str, Any]:
