@@ -292,23 +292,6 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         size = len(batch.values)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=size)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file complete: the options and the codec."""
-        checkpoint["hybridgen_model"] = type(self).__name__
-        checkpoint["options"] = self.options
-        checkpoint["codec"] = self.codec.to_config()
-        checkpoint["alarm"] = self.alarm.state_dict()
-        checkpoint["guard"] = None if self.guard is None else self.guard.state_dict()
-        checkpoint["skipped_updates"] = self.skipped_updates
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.codec is None:
-            self._build(codecs.from_config(checkpoint["codec"]), checkpoint["options"]["max_length"])
-        if "guard" in checkpoint:
-            self.alarm.load_state_dict(checkpoint["alarm"])
-            self._loaded_guard = checkpoint["guard"]
-            self.skipped_updates = checkpoint["skipped_updates"]
-
     @property
     def holds_gradients(self) -> bool:
         """Whether the gradients are of a part of the batches of an update."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.models import sequence_gan_judging as judging
 from hybridgen.models.sequence_gan_output import valid_steps
@@ -15,7 +16,7 @@ from hybridgen.tracking.finite import in_any_process
 
 
 class Updates:
-    """What a batch does to the networks; part of :class:`hybridgen.models.SequenceGAN`.
+    """What a batch does to the networks, and what of it a checkpoint holds; part of a model of several optimisers.
 
     Optimisers are torch's own here, not Lightning's, which would count every step of each of them.
 
@@ -25,6 +26,23 @@ class Updates:
 
     skipped_updates = 0
     _share = 1.0  # of the batch that all processes have together; see hybridgen.models.processes.shared
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the file complete: the options and the codec."""
+        checkpoint["hybridgen_model"] = type(self).__name__
+        checkpoint["options"] = self.options
+        checkpoint["codec"] = self.codec.to_config()
+        checkpoint["alarm"] = self.alarm.state_dict()
+        checkpoint["guard"] = None if self.guard is None else self.guard.state_dict()
+        checkpoint["skipped_updates"] = self.skipped_updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.codec is None:
+            self._build(codecs.from_config(checkpoint["codec"]), checkpoint["options"]["max_length"])
+        if "guard" in checkpoint:
+            self.alarm.load_state_dict(checkpoint["alarm"])
+            self._loaded_guard = checkpoint["guard"]
+            self.skipped_updates = checkpoint["skipped_updates"]
 
     def _learn_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
         if len(batch.values) < 2:

@@ -291,23 +291,6 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         if len(rows.values) < 2 and self.training:
             raise ValueError("this model needs at least 2 sequences in a batch: raise batch_size of the data")
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file complete: the options and the codec."""
-        checkpoint["hybridgen_model"] = type(self).__name__
-        checkpoint["options"] = self.options
-        checkpoint["codec"] = self.codec.to_config()
-        checkpoint["alarm"] = self.alarm.state_dict()
-        checkpoint["guard"] = None if self.guard is None else self.guard.state_dict()
-        checkpoint["skipped_updates"] = self.skipped_updates
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.codec is None:
-            self._build(codecs.from_config(checkpoint["codec"]), checkpoint["options"]["max_length"])
-        if "guard" in checkpoint:
-            self.alarm.load_state_dict(checkpoint["alarm"])
-            self._loaded_guard = checkpoint["guard"]
-            self.skipped_updates = checkpoint["skipped_updates"]
-
     @property
     def holds_gradients(self) -> bool:
         """Whether the gradients are of a part of the batches of an update."""
@@ -319,7 +302,7 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
 
 
 def _pair(loss: str) -> adversarial.AdversarialLoss:
-    return adversarial.make(loss)
+    return adversarial.make(loss)  # in the constructor that name is an option
 
 
 def _lengths_of(data: Any, device: torch.device) -> tuple[Tensor, Tensor | None]:
