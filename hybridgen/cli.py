@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from hybridgen.closest import did_you_mean
-from hybridgen.plugins import load_plugins
 
 #: What `hybridgen --help` lists. A new command is a line here and `run(arguments) -> exit code` in the module
 #: `hybridgen/commands/NAME.py`, which imports what is heavy only after it has parsed its arguments.
@@ -94,6 +93,8 @@ def _run(command: str, rest: list[str]) -> int:
             print(short_help(command), end="")
             return 0
         rest = ["--help" if argument == "--help_all" else argument for argument in rest]
+    from hybridgen.plugins import load_plugins
+
     load_plugins()
     if command in LIGHTNING_COMMANDS:
         return import_module("hybridgen.commands.training").run([command, *rest])

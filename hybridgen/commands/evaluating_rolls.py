@@ -22,9 +22,7 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     Raises:
         ValueError: if no piece is as long as a window.
     """
-    from dataclasses import replace
-
-    from hybridgen.evaluation.series import evaluate_series, manifolds, memorisation_ratio
+    from hybridgen.evaluation.series import evaluate_series
 
     window = options.window or WINDOW
     real = windows_of(data, "train", window)
@@ -34,11 +32,15 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     number = len(real) if options.num_samples is None else options.num_samples
     fake = generated(model, number, window, options.seed)
     # Keys have one unit: by its own deviation, a key that is hardly ever played would decide every distance.
-    neighbours = {"manifolds": manifolds(real, fake, seed=options.seed, standardise=False)}
-    if held_out is not None:
-        neighbours["memorisation"] = memorisation_ratio(real, held_out, fake, standardise=False)
-    report = evaluate_series(real, fake, runs=options.runs, iterations=options.iterations, seed=options.seed)
-    return replace(report, **neighbours)
+    return evaluate_series(
+        real,
+        fake,
+        held_out=held_out,
+        standardise=False,
+        runs=options.runs,
+        iterations=options.iterations,
+        seed=options.seed,
+    )
 
 
 def windows_of(data: Any, part: str, window: int) -> Any:

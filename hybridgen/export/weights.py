@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from hybridgen import codecs
+from hybridgen.data.files import whole_file
 from hybridgen.export.networks import TokenNetwork
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -112,13 +113,11 @@ def write_whole(path: Path, content: bytes) -> Path:
     Raises:
         ValueError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        with whole_file(path) as (file, _):
+            file.write(content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ValueError(f"{path} cannot be written ({error.strerror}): give another place by --out") from None
     return path
 

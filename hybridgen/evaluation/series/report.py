@@ -90,6 +90,7 @@ def evaluate_series(
     fake: Any,
     *,
     held_out: Any | None = None,
+    standardise: bool = True,
     runs: int = 10,
     iterations: float = 1.0,
     seed: int = 0,
@@ -100,6 +101,7 @@ def evaluate_series(
         real: ``(N, T, F)``, the series that were learned from, each feature scaled to 0..1.
         fake: ``(M, T, F)``, M about N, in the same scale.
         held_out: ``(K, T, F)``, real series from another stretch of time, for the memorisation ratio.
+        standardise: whether neighbours are measured with each feature in its own deviation, or all in a common one.
         runs: of the metrics that train networks.
         iterations: their training steps, as a fraction of the published numbers: below 1 for a look, not for a table.
         seed: of all that is drawn.
@@ -127,10 +129,10 @@ def evaluate_series(
         predictive=predictive_score(real, fake, iterations=steps(5000), **training),
         predictive_original=predictive_score(real, real, iterations=steps(5000), **training),
         strong_critic=strong_critic_score(real, fake, iterations=steps(600), seed=seed),
-        memorisation=None if held_out is None else memorisation_ratio(real, held_out, fake),
+        memorisation=None if held_out is None else memorisation_ratio(real, held_out, fake, standardise=standardise),
         context_fid=context_fid(real, fake, iterations=steps(400), seed=seed),
         correlational=correlational_score(real, fake),
         autocorrelation=autocorrelation_difference(real, fake),
         mean_discrepancy=mean_discrepancy(real, fake, seed=seed),
-        manifolds=manifolds(real, fake, seed=seed),
+        manifolds=manifolds(real, fake, seed=seed, standardise=standardise),
     )
