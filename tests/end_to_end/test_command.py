@@ -1,7 +1,5 @@
 """The command `hybridgen`, as a user runs it: once in a process of its own, otherwise by its function `main`."""
 
-import contextlib
-import io
 import json
 import os
 import random
@@ -9,11 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from command_line import hybridgen
 
 from hybridgen.cli import main
 
@@ -34,25 +32,6 @@ def process(*arguments, cwd, **environment):
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"OMP_NUM_THREADS": "1"} | environment
     command = [sys.executable, "-m", "hybridgen", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
-
-
-def hybridgen(*arguments, cwd):
-    """The command in this process, which spares seconds of importing."""
-    out, err = io.StringIO(), io.StringIO()
-    before, argv, environment = Path.cwd(), sys.argv, dict(os.environ)
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = main([str(a) for a in arguments])
-            except SystemExit as leaving:
-                code = leaving.code or 0
-    finally:
-        os.chdir(before)
-        sys.argv = argv
-        os.environ.clear()
-        os.environ.update(environment)
-    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def mistake(finished):

@@ -13,7 +13,8 @@ import zipfile
 import pytest
 import torch
 import yaml
-from small_command import fit, hybridgen, mistake
+from command_line import hybridgen
+from small_command import fit, mistake
 
 from hybridgen.commands import resuming
 from hybridgen.models import LanguageModel

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import hybridgen
 from harness import bits
-from small_command import fit, hybridgen, mistake, write_config
+from small_command import fit, mistake, write_config
 
 from hybridgen import models
 from hybridgen.models import LanguageModel
