@@ -3,8 +3,9 @@
     python scripts/run_experiment.py experiments/variational_rnn/jsb_lstm.yaml --seeds 0 1 2
 
 writes experiments/results/variational_rnn-jsb_lstm.json: mean, spread and values of every test figure, parameters, wall
-time of training, the machine, the command, and the published rows of experiments/published.json beside them. What was
-trained already (run folders FAMILY-NAME-seedN/0) is only tested again.
+time of training, the machine, the command, and the published rows of experiments/published.json beside them. With
+--evaluate, what `hybridgen evaluate` says of generated samples is among the figures. What was trained already (run
+folders FAMILY-NAME-seedN/0) is only tested again.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go")
     parser.add_argument("--out", type=Path, help="the JSON file (default: experiments/results/FAMILY-NAME.json)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which one is tested")
+    parser.add_argument("--evaluate", action="store_true", help="compare generated samples with the data, too")
     parser.add_argument("--fit", nargs=argparse.REMAINDER, default=[], help="what follows goes to hybridgen fit")
     options = parser.parse_args()
     if not options.config.is_file():
@@ -52,13 +54,13 @@ def main() -> int:
             taken.write_text(f"{time.monotonic() - begun:.1f}\n")
         seconds.append(float(taken.read_text()))
         found.append(test(folder, options.checkpoint))
+        if options.evaluate:
+            found[-1] |= evaluate(folder, options.checkpoint)
         print(f"seed {seed}: {json.dumps(found[-1])}", flush=True)
     out = options.out or ROOT / "experiments" / "results" / f"{name}.json"
     published = json.loads((ROOT / "experiments" / "published.json").read_text(encoding="utf-8"))
-    config, chosen = (
-        options.config.resolve(),
-        f" --checkpoint {options.checkpoint}" if options.checkpoint != "best" else "",
-    )
+    config, chosen = options.config.resolve(), " --evaluate" if options.evaluate else ""
+    chosen += f" --checkpoint {options.checkpoint}" if options.checkpoint != "best" else ""
     shown = config.relative_to(ROOT) if config.is_relative_to(ROOT) else options.config
     command = f"python scripts/run_experiment.py {shown} --seeds {' '.join(map(str, options.seeds))}{chosen}"
     result = {
@@ -86,6 +88,14 @@ def fit(config: Path, seed: int, folder: Path, more: list[str]) -> None:
     if folder.exists():
         raise SystemExit(f"error: {folder} holds a run that was not finished: remove it")
     hybridgen("fit", "--config", str(config), *where, *quiet, *more)
+
+
+def evaluate(folder: Path, checkpoint: str) -> dict[str, float]:
+    """What `hybridgen evaluate` says of samples; its pictures stay in the run folder."""
+    out = folder / "evaluation"
+    path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+    hybridgen("evaluate", "--ckpt", str(path), "--config", str(folder / "config.yaml"), "--out", str(out))
+    return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
 
 
 def test(folder: Path, checkpoint: str) -> dict[str, float]:
