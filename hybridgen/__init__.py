@@ -2,7 +2,8 @@
 
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+#: The one place of the version: pyproject.toml reads it here.
+__version__ = "0.1.0"
 
 __all__ = ["__version__", "load"]
 
