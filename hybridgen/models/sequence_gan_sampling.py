@@ -17,6 +17,11 @@ _ROWS_AT_ONCE = 256
 class Sampling:
     """What a sequence GAN can do once it is trained; see :class:`hybridgen.models.SequenceGAN`."""
 
+    @property
+    def latent_size(self) -> int:
+        """Width of the noise of a whole sequence."""
+        return self.hparams.sequence_noise
+
     def generate(
         self,
         num_samples: int,
@@ -25,6 +30,7 @@ class Sampling:
         labels: Any = None,
         attributes: Any = None,
         conditions: Any = None,
+        latents: Tensor | None = None,
         seed: int = 0,
         start: str | None = None,
     ) -> list[Any]:
@@ -36,6 +42,7 @@ class Sampling:
             labels: a class for all of them or a list of one for each, by name; by default drawn like the training data.
             attributes: a mapping of values that all of them shall have, or a list of one for each (``direct`` only).
             conditions: what columns are given: a mapping of arrays ``(T,)``, for all of them.
+            latents: ``(num_samples, latent_size)``, instead of draws of the noise of whole sequences.
             seed: sample i of a seed is always the same.
             start: the first time of each series, by default that of the training data.
 
@@ -52,9 +59,8 @@ class Sampling:
                 raise ValueError("conditions are given, but the data of this model had none: leave them out")
             given = self.codec.encode_conditions(conditions)
         numbers = self._label_numbers(labels, num_samples)
-        sample = self.generate_features(
-            num_samples, length=length, labels=numbers, attributes=encoded, conditions=given, seed=seed
-        )
+        options = {"length": length, "labels": numbers, "attributes": encoded, "conditions": given, "latents": latents}
+        sample = self.generate_features(num_samples, **options, seed=seed)
         if self.codec.name != "series":
             return self.codec.decode(sample.values, lengths=sample.lengths)
         return self.codec.decode(**sample._asdict(), start=start)
@@ -68,6 +74,7 @@ class Sampling:
         labels: Tensor | None = None,
         attributes: Tensor | None = None,
         conditions: Tensor | None = None,
+        latents: Tensor | None = None,
         seed: int = 0,
     ) -> Sample:
         """New sequences as features, on the CPU; see :meth:`generate`.
@@ -78,6 +85,7 @@ class Sampling:
             labels: ``(num_samples,)`` numbers of classes.
             attributes: ``(num_samples, A)``.
             conditions: ``(T, C)``, for all.
+            latents: ``(num_samples, latent_size)``, instead of draws of the noise of whole sequences.
             seed: of the draws.
 
         Raises:
@@ -95,6 +103,8 @@ class Sampling:
             if length is not None and length > len(conditions):
                 raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")
             length = len(conditions) if length is None else length
+        if latents is not None:
+            check_latents(latents, num_samples, self.latent_size)
         was_training = self.training
         self.eval()
         steps = self.max_length if length is None else length
@@ -111,6 +121,9 @@ class Sampling:
             )
             number = rows.stop - rows.start
             noise = {name: value[:number].to(self.device) for name, value in noise.items()}
+            if latents is not None:
+                name = "sequence" if self.hparams.mode == "direct" else "code"
+                noise[name] = latents[rows].to(noise[name])
             chance = torch.rand(_ROWS_AT_ONCE, steps, self.layout.num_features, generator=random)[:number]
             given = {
                 "labels": None if classes is None else classes[:number].to(self.device),
@@ -201,6 +214,15 @@ class Sampling:
     def _decoded_lengths(self, coded: Tensor) -> Tensor:
         mean, deviation = self._length_scale()
         return (coded * deviation + mean).round().long().clamp(1, self.max_length)
+
+
+def check_latents(latents: Tensor, num_samples: int, latent_size: int) -> None:
+    """Raise ValueError unless latents are floating point of shape ``(num_samples, latent_size)``."""
+    if tuple(latents.shape) != (num_samples, latent_size) or not latents.is_floating_point():
+        raise ValueError(
+            f"latents must be floating point of shape ({num_samples}, {latent_size}) but are {latents.dtype} of "
+            f"{list(latents.shape)}"
+        )
 
 
 def draw_classes(

@@ -13,7 +13,7 @@ from hybridgen.generation.latent_paths import path_between
 from hybridgen.models.feature_head import FeatureHead
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_parts import Sample
-from hybridgen.models.sequence_gan_sampling import draw_classes
+from hybridgen.models.sequence_gan_sampling import check_latents, draw_classes
 from hybridgen.models.sequence_vaegan_network import Rows
 from hybridgen.objectives.variational import DiagonalGaussian
 
@@ -23,6 +23,11 @@ _ROWS_AT_ONCE = 256
 class Generation:
     """What a hybrid can do once it is trained; see :class:`hybridgen.models.SequenceVAEGAN`."""
 
+    @property
+    def latent_size(self) -> int:
+        """Dimensions of the latent of a sequence."""
+        return self.hparams.latent_size
+
     def generate(
         self,
         num_samples: int = 1,
@@ -30,6 +35,7 @@ class Generation:
         length: int | None = None,
         labels: Any = None,
         conditions: Any = None,
+        latents: Tensor | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         start: str | None = None,
@@ -42,6 +48,7 @@ class Generation:
                 Sketches end where they say so.
             labels: a class for all of them or a list of one for each, by name; by default drawn like the training data.
             conditions: what columns are given: a mapping of arrays ``(T,)``, for all of them.
+            latents: ``(num_samples, latent_size)``, instead of draws from the prior.
             seed: sample i of a seed (and length) is always the same.
             temperature: of the head's draws, at least 0; see :meth:`hybridgen.heads.ElementHead.sample`.
             start: the first time of each series, by default that of the training data.
@@ -58,8 +65,9 @@ class Generation:
                 raise ValueError("conditions are given, but the data of this model had none: leave them out")
             given = self.codec.encode_conditions(conditions)
         numbers = self._label_numbers(labels, num_samples)
-        options = {"length": length, "labels": numbers, "conditions": given, "seed": seed, "temperature": temperature}
-        return self.decoded(self.generate_features(num_samples, **options), start=start)
+        options = {"length": length, "labels": numbers, "conditions": given, "latents": latents}
+        sample = self.generate_features(num_samples, **options, seed=seed, temperature=temperature)
+        return self.decoded(sample, start=start)
 
     def decoded(self, sample: Sample, *, start: str | None = None) -> list[Any]:
         """Features as what :meth:`generate` returns."""
@@ -78,6 +86,7 @@ class Generation:
         length: int | None = None,
         labels: Tensor | None = None,
         conditions: Tensor | None = None,
+        latents: Tensor | None = None,
         seed: int = 0,
         temperature: float = 1.0,
     ) -> Sample:
@@ -88,6 +97,7 @@ class Generation:
             length: steps of each.
             labels: ``(num_samples,)`` numbers of classes.
             conditions: ``(T, C)``, for all.
+            latents: ``(num_samples, latent_size)``, instead of draws from the prior.
             seed: of the draws.
             temperature: of the head's draws.
 
@@ -105,6 +115,8 @@ class Generation:
             if length is not None and length > len(conditions):
                 raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")
             length = len(conditions) if length is None else length
+        if latents is not None:
+            check_latents(latents, num_samples, self.latent_size)
         steps = self.max_length if length is None else length
         pieces = []
         for chunk, first in enumerate(range(0, num_samples, _ROWS_AT_ONCE)):
@@ -117,7 +129,8 @@ class Generation:
             )
             if length is not None or self.average.module.head.kind == "strokes":
                 ends = torch.full_like(ends, steps)  # strokes say themselves where they end
-            z = torch.randn(_ROWS_AT_ONCE, self.hparams.latent_size, generator=random)[:number].to(self.device)
+            z = torch.randn(_ROWS_AT_ONCE, self.latent_size, generator=random)[:number].to(self.device)
+            z = z if latents is None else latents[taken].to(z)
             given = None if conditions is None else conditions[:steps].expand(number, -1, -1).to(self.device)
             rows = Rows(
                 z.new_zeros(number, steps, 0),
