@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from hybridgen.cells.call import Call
 from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.precision import autocasts, plain_operations_only, without_autocast
 from hybridgen.cells.state import select_last, where
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
-    from hybridgen.cells.through_time import Call
 
 
 def offered(cell: "Cell") -> bool:
@@ -46,7 +46,7 @@ def has_onednn_kernel(cell: "Cell", inputs: Tensor) -> bool:
     return mode == "lstm" and len(weights) == 4 and dtypes == {torch.float32} and torch.backends.mkldnn.enabled
 
 
-def refusal(call: "Call") -> str | None:
+def refusal(call: Call) -> str | None:
     """Why the kernel cannot serve a call, or None when it can."""
     if call.resets is not None:
         return "it knows no resets inside a sequence"
@@ -67,7 +67,7 @@ def _computes_in_autocast_type() -> bool:
     return dtype is not torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
-def run(call: "Call") -> tuple[Tensor, Any, Any]:
+def run(call: Call) -> tuple[Tensor, Any, Any]:
     """Walk a call; the contract of :func:`through_time.walk`'s ways."""
     cell = call.cell
     mode, weights = cell.fused_weights()
@@ -103,7 +103,7 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
     return outputs, state, cell.State(outputs) if call.return_states else None
 
 
-def _frozen_past_the_end(call: "Call", weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
+def _frozen_past_the_end(call: Call, weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
     """oneDNN's LSTM with lengths, which it does not know: past a row's end one more input shuts the input gate
     and opens the forget gate to exactly 0 and 1, so that c stays what it was; h is read off at the end."""
     weight_ih, *rest = weights

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hybridgen.cells.call import Call
+from hybridgen.cells.loop import loop, with_weights
 from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.noise import Noise
 from hybridgen.cells.precision import without_autocast
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
-    from hybridgen.cells.through_time import Call
 
 # One step forward: (t, read (B, H), previous state, buffers for the new state) -> None, writes the buffers.
 ForwardStep = Callable[[int, Tensor, tuple[Tensor, ...], tuple[Tensor, ...]], None]
@@ -56,7 +57,7 @@ def offered(cell: "Cell") -> bool:
     return getattr(cell, "kernel", None) is not None and defines_mathematics(cell, "kernel")
 
 
-def run(call: "Call") -> tuple[Tensor, Any, Any]:
+def run(call: Call) -> tuple[Tensor, Any, Any]:
     """Walk a call; the contract of :func:`through_time.walk`'s ways."""
     cell = call.cell
     # Copies: the gradient reads them again, and callers reuse such buffers for the next batch.
@@ -81,7 +82,7 @@ def run(call: "Call") -> tuple[Tensor, Any, Any]:
 class _Between:
     """What happens between two steps, the same forward and backward."""
 
-    def __init__(self, call: "Call", noise: Noise, time: int) -> None:
+    def __init__(self, call: Call, noise: Noise, time: int) -> None:
         self.read_mask = noise.read
         update = noise.update or {}
         self.taken: list[Sequence | None] = []  # for each component, the zoneout masks (B, H) over time
@@ -108,7 +109,7 @@ class _Arguments(NamedTuple):
     weights: tuple[Tensor | None, ...]
 
     @classmethod
-    def of(cls, call: "Call", inputs: Tensor, *tensors: Tensor | None) -> "_Arguments":
+    def of(cls, call: Call, inputs: Tensor, *tensors: Tensor | None) -> "_Arguments":
         count = len(call.cell.State._fields)
         split = count if call.resets is None else 2 * count
         return cls(inputs, tensors[:count], tensors[count:split], tensors[split:])
@@ -118,7 +119,7 @@ class _Walk(torch.autograd.Function):
     """Arguments: the call, inputs ``(T, B, I)``, then the initial state, the state at resets, the weights."""
 
     @staticmethod
-    def forward(ctx: Any, call: "Call", *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: Call, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         inputs, state, fresh, weights = _Arguments.of(call, *tensors)
         time, batch_size = inputs.shape[:2]
         between = _Between(call, call.noise, time)
@@ -190,7 +191,7 @@ def _last(sequence: Tensor, initial: Tensor, ending: dict[int, Tensor] | None) -
 
 
 def _backward(
-    call: "Call",
+    call: Call,
     noise: Noise,
     sequences: list[Tensor],
     saved: tuple[Tensor, ...],
@@ -252,11 +253,9 @@ def _add(to: list[Tensor], grads: Sequence[Tensor | None], rows: Tensor | None =
 
 
 def _again_by_loop(
-    call: "Call", noise: Noise, tensors: list[Tensor | None], grads: tuple[Tensor | None, ...]
+    call: Call, noise: Noise, tensors: list[Tensor | None], grads: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
     """The same gradients as a differentiable graph: repeat the pass by the loop, differentiate with a graph."""
-    from hybridgen.cells import through_time
-
     cell = call.cell
     # Aliases, so that a tensor that plays two roles (h and c both one tensor of zeros) gets two gradients.
     tensors = [None if t is None else t.view_as(t) for t in tensors]
@@ -269,7 +268,7 @@ def _again_by_loop(
         noise=noise,
     )
     given = {n: w for n, w in zip(cell.kernel.weights, weights, strict=True) if w is not None}
-    outputs, last, states = through_time.loop(replace(again, cell=through_time.with_weights(cell, given)))
+    outputs, last, states = loop(replace(again, cell=with_weights(cell, given)))
     results = [outputs, *last, *(states[1:] if call.return_states else ())]
     time_major = [r.transpose(0, 1) if r.dim() == 3 else r for r in results]
     used = [(r, g) for r, g in zip(time_major, grads, strict=True) if g is not None and r.requires_grad]

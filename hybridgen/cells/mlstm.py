@@ -12,20 +12,19 @@ the recurrence.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridgen.cells.base import Cell
+from hybridgen.cells.call import Call
 from hybridgen.cells.initialise import initialise_
+from hybridgen.cells.loop import loop
 from hybridgen.cells.matmul import linear
 from hybridgen.cells.precision import in_state_type, without_autocast
 from hybridgen.cells.slstm import EMPTY
-
-if TYPE_CHECKING:
-    from hybridgen.cells.through_time import Call
 
 
 class MatrixMemory(NamedTuple):
@@ -108,17 +107,15 @@ class MLSTM(Cell):
         weight = (state.n.unflatten(-1, (self.num_heads, -1)) * q).sum(-1)
         return o * (value / _floor(weight, state.m).unsqueeze(-1)).flatten(-2)
 
-    def parallel(self, call: "Call") -> tuple[Tensor, Any, Any]:
+    def parallel(self, call: Call) -> tuple[Tensor, Any, Any]:
         """The chunked way; a call that asks for every matrix of the memory is walked by the loop instead."""
-        from hybridgen.cells import through_time
-
         if call.return_states:
-            return through_time.loop(call)
+            return loop(call)
         projected = in_state_type(self.project(call.inputs), call.state)
         with without_autocast(call.inputs):
             return self._in_chunks(projected, call)
 
-    def _in_chunks(self, projected: tuple[Tensor, ...], call: "Call") -> tuple[Tensor, Any, Any]:
+    def _in_chunks(self, projected: tuple[Tensor, ...], call: Call) -> tuple[Tensor, Any, Any]:
         q, k, v, o, i, log_f = projected
         valid = call.valid
         if valid is not None:

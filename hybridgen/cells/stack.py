@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from hybridgen.cells.backwards import Backwards
 from hybridgen.cells.base import Cell, checked_lengths
+from hybridgen.cells.loop import with_weights
 from hybridgen.cells.masks import Masks
 from hybridgen.cells.noise import Noise, dropout_mask, zoneout_mask
 from hybridgen.cells.registry import make
 from hybridgen.cells.state import state_class
-from hybridgen.cells.through_time import with_weights
 
 
 class Stack(nn.Module):

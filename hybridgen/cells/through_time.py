@@ -1,4 +1,4 @@
-"""How time is walked: the one place that decides, and the plain loop everything is tested against.
+"""How time is walked: the one place that decides.
 
 A sequence can be walked in up to four ways; :func:`ways` lists those of a cell, :func:`choose` is the rule:
 
@@ -13,8 +13,8 @@ A sequence can be walked in up to four ways; :func:`ways` lists those of a cell,
     For recurrences that are linear in their state: all gates at once, then an elementwise recurrence
     (:mod:`~hybridgen.cells.recurrence`) or, for ``mlstm``, products over chunks.
 ``loop``
-    Plain autograd operations, one step after the other. Serves everything, slowest, and is what
-    ``torch.compile``, ``torch.export`` and the transforms of ``torch.func`` see.
+    Plain autograd operations (:mod:`~hybridgen.cells.loop`), one step after the other. Serves everything, slowest,
+    and is what ``torch.compile``, ``torch.export`` and the transforms of ``torch.func`` see.
 
 All can be differentiated twice. ``handwritten`` does it by re-running the loop when ``backward`` is called with
 ``create_graph=True``; the fused kernels of a GPU cannot, so a gradient penalty (WGAN-GP, R1) on a GPU is taken
@@ -24,15 +24,15 @@ inside :func:`double_backward`, where they are not chosen.
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
-from torch.utils import _pytree as pytree
 
-from hybridgen.cells import fused, handwritten, matmul, recurrence
+from hybridgen.cells import fused, handwritten, recurrence
+from hybridgen.cells.call import Call
+from hybridgen.cells.loop import advance, loop
 from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.noise import Noise
 from hybridgen.cells.precision import in_state_type, plain_operations_only, without_autocast
@@ -42,27 +42,6 @@ if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
 
 _TWICE: ContextVar[bool] = ContextVar("differentiate_twice", default=False)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One sequence call of a cell, its arguments checked. See :meth:`Cell.forward`."""
-
-    cell: "Cell"
-    inputs: Tensor  # (B, T, I)
-    state: Any  # NamedTuple of (B, width)
-    lengths: Tensor | None  # (B,)
-    resets: Tensor | None  # (B, T) bool
-    noise: Noise
-    return_states: bool
-    fresh: Any = None  # the state that resets start from; made where there are resets
-
-    @property
-    def valid(self) -> Tensor | None:
-        """``(B, T)`` bool, true inside each row's length."""
-        if self.lengths is None:
-            return None
-        return torch.arange(self.inputs.shape[1], device=self.inputs.device) < self.lengths[:, None]
 
 
 @contextlib.contextmanager
@@ -145,75 +124,7 @@ def one_step(cell: "Cell", input: Tensor, state: Any, noise: Noise) -> tuple[Ten
     if new is not None:
         return new.h, new
     projected = in_state_type(cell.project_step(input, state), state)
-    return _advance(cell, projected, state, noise)
-
-
-def _advance(cell: "Cell", projected: Any, state: Any, noise: Noise) -> tuple[Tensor, Any]:
-    """One step of a cell and of what regularisation adds to it: the output and the new state."""
-    with without_autocast(state[0]):
-        read = state[0] if noise.read is None else state[0] * noise.read
-        new = _blend(cell.advance(projected, state, read), state, noise)
-        return cell.emit(projected, new), new
-
-
-def _blend(new: Any, old: Any, noise: Noise) -> Any:
-    """Zoneout: take only part of the new state."""
-    if not noise.update:
-        return new
-    return new._replace(**{n: torch.lerp(getattr(old, n), getattr(new, n), m) for n, m in noise.update.items()})
-
-
-def loop(call: Call) -> tuple[Tensor, Any, Any]:
-    """The reference: one step after the other in plain autograd operations."""
-    if plain_operations_only():
-        return _loop(call)
-    with matmul.weight_gradients_at_the_end():
-        return _loop(call)
-
-
-def _loop(call: Call) -> tuple[Tensor, Any, Any]:
-    cell, state, noise = call.cell, call.state, call.noise
-    time = call.inputs.shape[1]
-    # unbind, never inputs[:, t]: under autograd each such slice's backward allocates the whole tensor again.
-    if cell.reads_previous_inputs:
-        elements: list[Any] = list(call.inputs.unbind(1))
-    else:
-        projected = in_state_type(cell.project(call.inputs), state)
-        leaves, spec = pytree.tree_flatten(projected)
-        columns = zip(*(leaf.unbind(1) for leaf in leaves), strict=True)
-        elements = [pytree.tree_unflatten(list(column), spec) for column in columns]
-    resets = None if call.resets is None else call.resets.unsqueeze(-1).unbind(1)
-    valid = None if call.lengths is None else call.valid.unsqueeze(-1).unbind(1)
-    outputs, states = [], []
-    for t in range(time):
-        if resets is not None:
-            state = cell.State(*(torch.where(resets[t], f, s) for f, s in zip(call.fresh, state, strict=True)))
-        element = elements[t]
-        if cell.reads_previous_inputs:
-            element = in_state_type(cell.project_step(element, state), state)
-        output, new = _advance(cell, element, state, noise.at(t))
-        outputs.append(output)
-        if valid is not None:
-            new = cell.State(*(torch.where(valid[t], n, s) for n, s in zip(new, state, strict=True)))
-        state = new
-        if call.return_states:
-            states.append(state)
-    everything = cell.State(*(torch.stack(s, 1) for s in zip(*states, strict=True))) if call.return_states else None
-    return torch.stack(outputs, 1), state, everything
-
-
-def with_weights(cell: "Cell", weights: dict[str, Tensor]) -> "Cell":
-    """The same cell with other tensors in the place of some parameters; the cell itself is not touched.
-
-    ``torch.func.functional_call`` would put them into the module for the time of the call, which other threads see and
-    which writes through a parametrisation (spectral norm, weight norm) into the parameter behind it.
-    """
-    kind = parametrize.type_before_parametrizations(cell)
-    others = getattr(cell, "parametrizations", {})
-    parameters = {**cell._parameters, **{name: getattr(cell, name) for name in others}, **weights}
-    shadow = kind.__new__(kind)
-    shadow.__dict__.update(cell.__dict__, _parameters=parameters)
-    return shadow
+    return advance(cell, projected, state, noise)
 
 
 def _parallel(call: Call) -> tuple[Tensor, Any, Any]:
