@@ -46,14 +46,10 @@ def write_things(
     Raises:
         ValueError: if the place cannot be written, or has the suffix of another kind.
     """
-    import torch
-
     from hybridgen import data
+    from hybridgen.codecs.decoding import decoded_things
 
-    if hasattr(codec, "groups") and isinstance(things[0], torch.Tensor) and things[0].dim() == 2:
-        # Features of a model that leaves their decoding to its codec.
-        lengths = torch.tensor([len(thing) for thing in things])
-        things = codec.decode(torch.nn.utils.rnn.pad_sequence(things, batch_first=True), lengths=lengths)
+    things = decoded_things(things, codec)
     if codec.name == "series":
         return [data.write_series(out if out.suffix else out / "series.csv", things, codec)]
     if codec.name == "pianoroll":

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from hybridgen.codecs import ImageRowsCodec, PianoRollCodec, SeriesCodec, SketchCodec
 from hybridgen.codecs.audio import AudioCodec
+from hybridgen.codecs.decoding import decoded_things
 from hybridgen.data import image_files, sketch_files
 from hybridgen.data.audio_writing import write_audio
 from hybridgen.data.pianoroll_files import write_midi, write_picture
@@ -86,7 +87,7 @@ class SampleElements(pl.Callback):
         elif isinstance(codec, AudioCodec):
             return self._write_sounds(model, folder / name, picture)
         elif isinstance(codec, SeriesCodec):
-            series = model.generate(self.num_samples, seed=self.seed)
+            series = decoded_things(model.generate(self.num_samples, seed=self.seed), codec)
             write_series(folder / f"{name}.csv", series, codec)
             series_figure(series).savefig(picture, dpi=110)
         else:
@@ -100,7 +101,7 @@ class SampleElements(pl.Callback):
         number = max(self.num_samples, min(len(known), _CLASSES))
         labels = [known[i % len(known)] for i in range(number)] if known else None
         given = {} if labels is None else {"labels": labels}
-        waves = model.generate(number, seed=self.seed, **given)
+        waves = decoded_things(model.generate(number, seed=self.seed, **given), model.codec)
         shutil.rmtree(folder, ignore_errors=True)  # of a training that was cut short, and goes on from before
         paths = write_audio(folder, waves, sample_rate=model.codec.sample_rate, labels=labels)
         heard = [wave.float().cpu().numpy() for wave in waves if len(wave) >= 16]

@@ -69,6 +69,20 @@ def test_series_are_written_as_a_table_and_a_picture_and_training_is_not_touched
     assert len(tables[0].read_text().splitlines()) > 24
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (lambda: SeriesData(source="sines", num_series=40, batch_size=8), "csv"),
+        (lambda: AudioData(source="notes", num_notes=24, note_seconds=0.1, codec_options={"num_mels": 12}), "wav"),
+    ],
+)
+def test_a_model_that_leaves_decoding_to_its_codec_is_sampled_too(data, kind, tmp_path):
+    model = SequenceModel(stack={"hidden_size": 8}, head="gaussian")
+    fit(model, data(), model.run_callbacks(tmp_path)[0], max_epochs=1)
+    assert list((tmp_path / "samples").rglob(f"*.{kind}"))
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 1
+
+
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="at least 16 samples"):
         spectrogram_figure([], 8000)
