@@ -265,7 +265,11 @@ class Cell(nn.Module):
 
 
 def checked_size(name: str, size: Any) -> int:
-    """A width as an int; raises ValueError where it is no whole number of at least 1."""
+    """A width as an int.
+
+    Raises:
+        ValueError: if it is no whole number of at least 1.
+    """
     try:
         value = 0 if isinstance(size, bool) else operator.index(size)
     except TypeError:
@@ -276,7 +280,11 @@ def checked_size(name: str, size: Any) -> int:
 
 
 def checked_lengths(lengths: Tensor | None, batch_size: int, time: int, device: torch.device) -> Tensor | None:
-    """``lengths`` as int64 on ``device``, or None; raises ValueError where they do not fit ``(B, T)``."""
+    """``lengths (B,)`` as int64 on ``device``, or None.
+
+    Raises:
+        ValueError: if they are no whole numbers of shape ``(batch_size,)`` in 0..``time``.
+    """
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):

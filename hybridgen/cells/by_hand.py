@@ -24,7 +24,10 @@ class Function(NamedTuple):
 
 
 def apply(function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """The outputs of a function said twice, by the better way of saying it."""
+    """The outputs of a function said twice, by the better way of saying it.
+
+    Inputs and outputs have whatever shapes the function takes and gives; both ways give the same.
+    """
     if plain_operations_only() or not torch.is_grad_enabled():
         return function.plain(*inputs)
     return _ByHand.apply(function, *inputs)

@@ -40,7 +40,7 @@ def step(cell: "Cell", input: Tensor, state: Any) -> Any:
 
 
 def has_onednn_kernel(cell: "Cell", inputs: Tensor) -> bool:
-    """Whether the CPU kernel is oneDNN's: the LSTM without projection, in float32."""
+    """Whether the CPU kernel for ``inputs (B, T, I)`` is oneDNN's: the LSTM without projection, in float32."""
     mode, weights = cell.fused_weights()
     dtypes = {inputs.dtype, *(w.dtype for w in weights)}
     return mode == "lstm" and len(weights) == 4 and dtypes == {torch.float32} and torch.backends.mkldnn.enabled

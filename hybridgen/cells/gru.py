@@ -34,6 +34,9 @@ class GRU(Cell):
         hidden_size: width H of the state.
         bias: learn a bias for every gate, and one inside the reset gate's product (reset after only).
         reset: ``"after"`` or ``"before"`` the candidate's recurrent product; "after" is torch's and the faster.
+
+    Raises:
+        ValueError: if ``reset`` is another word.
     """
 
     recurrent_weights = ("weight_hh",)

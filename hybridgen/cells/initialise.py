@@ -48,7 +48,10 @@ def initialise_(cell: "Cell", scheme: str | float) -> None:
 
 
 def orthogonal_(matrix: Tensor) -> None:
-    """Make a matrix orthogonal; the decomposition behind it exists in float32 and float64 only."""
+    """Make a matrix ``(rows, columns)`` orthogonal, in place.
+
+    It is decomposed in float32 or float64, for which alone there is a decomposition.
+    """
     drawn = torch.empty(matrix.shape, dtype=torch.promote_types(matrix.dtype, torch.float32), device=matrix.device)
     matrix.copy_(nn.init.orthogonal_(drawn))
 

@@ -72,7 +72,10 @@ class LayerNormLSTM(Cell):
 
 
 def layer_norm(value: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Normalise over the last dimension, then scale by ``gain`` and shift by ``bias``."""
+    """Normalise ``(..., H)`` over the last dimension, then scale by ``gain (H,)`` and shift by ``bias (H,)``.
+
+    Ba et al. 2016, arXiv:1607.06450.
+    """
     return F.layer_norm(value, value.shape[-1:], gain, bias, EPSILON)
 
 

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 
 def advance(cell: "Cell", projected: Any, state: Any, noise: Noise) -> tuple[Tensor, Any]:
-    """One step of a cell and of what regularisation adds to it: the output and the new state."""
+    """One step of a cell and of what regularisation adds to it.
+
+    Args:
+        cell: the cell.
+        projected: what :meth:`Cell.project` gives for one element.
+        state: NamedTuple of ``(B, width)``.
+        noise: masks of this step.
+
+    Returns:
+        The output ``(B, H)`` and the new state.
+    """
     with without_autocast(state[0]):
         read = state[0] if noise.read is None else state[0] * noise.read
         new = _blend(cell.advance(projected, state, read), state, noise)
@@ -32,7 +42,11 @@ def _blend(new: Any, old: Any, noise: Noise) -> Any:
 
 
 def loop(call: Call) -> tuple[Tensor, Any, Any]:
-    """The reference: one step after the other in plain autograd operations."""
+    """The reference: one step after the other in plain autograd operations.
+
+    Returns:
+        Outputs ``(B, T, H)``, the last state, and every state ``(B, T, width)`` where the call asks for them, or None.
+    """
     if plain_operations_only():
         return _loop(call)
     with matmul.weight_gradients_at_the_end():
@@ -75,6 +89,10 @@ def with_weights(cell: "Cell", weights: dict[str, Tensor]) -> "Cell":
 
     ``torch.func.functional_call`` would put them into the module for the time of the call, which other threads see and
     which writes through a parametrisation (spectral norm, weight norm) into the parameter behind it.
+
+    Args:
+        cell: a cell.
+        weights: by name, each of the shape of the parameter that it stands for.
     """
     kind = parametrize.type_before_parametrizations(cell)
     others = getattr(cell, "parametrizations", {})

@@ -39,6 +39,9 @@ class LSTM(Cell):
         forget_bias: what the forget gate's bias starts at; 1 keeps memory open early in training.
         coupled_gates: one gate for forgetting and writing (i = 1 - f), a quarter fewer parameters.
         projection_size: width of the output if it is to be narrower than H; 0 for none.
+
+    Raises:
+        ValueError: if ``projection_size`` is not below ``hidden_size``.
     """
 
     State = HiddenAndCell

@@ -108,7 +108,11 @@ class MLSTM(Cell):
         return o * (value / _floor(weight, state.m).unsqueeze(-1)).flatten(-2)
 
     def parallel(self, call: Call) -> tuple[Tensor, Any, Any]:
-        """The chunked way; a call that asks for every matrix of the memory is walked by the loop instead."""
+        """The chunked way; a call that asks for every matrix of the memory is walked by the loop instead.
+
+        Returns:
+            Outputs ``(B, T, H)``, the last state, and every state ``(B, T, width)`` where the loop walked, or None.
+        """
         if call.return_states:
             return loop(call)
         projected = in_state_type(self.project(call.inputs), call.state)

@@ -24,6 +24,9 @@ class MogrifierLSTM(Cell):
         rank: inner width of the gating matrices; full matrices when omitted.
         bias: learn a bias for every LSTM gate.
         forget_bias: what the forget gate's bias starts at.
+
+    Raises:
+        ValueError: if ``rounds`` is below 0, or ``rank`` wider than input or state.
     """
 
     State = HiddenAndCell

@@ -33,7 +33,7 @@ class Noise:
 
 
 def bernoulli(shape: tuple[int, ...], probability: float, like: Tensor) -> Tensor:
-    """Zeros and ones, ones with the given probability; on the device and of the type of ``like``.
+    """Zeros and ones of ``shape``, ones with the given probability; on the device and of the type of ``like``.
 
     On a CPU the ones are decided by 16 random bits each, a probability exact to 1/65536, and drawn eight times
     faster than by ``Tensor.bernoulli_``.

@@ -33,6 +33,9 @@ class QRNN(Cell):
         window: number k of inputs that the gates see, the present one included.
         pooling: ``"f"``, ``"fo"`` or ``"ifo"``: which gates there are.
         bias: learn a bias for every gate.
+
+    Raises:
+        ValueError: if ``window`` is below 1, or ``pooling`` another word.
     """
 
     State = MemoryAndWindow

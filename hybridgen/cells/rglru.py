@@ -32,6 +32,9 @@ class RGLRU(Cell):
         hidden_size: width H of the state.
         num_blocks: the gates' weights are this many diagonal blocks; must divide H.
         slowest, fastest: range of the decay a at r = 1 that the units start with, in (0, 1).
+
+    Raises:
+        ValueError: if ``num_blocks`` does not divide ``hidden_size``, or the decays are not 0 < fastest <= slowest < 1.
     """
 
     linear_in_time = True

@@ -41,6 +41,9 @@ class SLSTM(Cell):
         hidden_size: width H of the state.
         num_heads: the recurrent weights are this many diagonal blocks; must divide H.
         forget_gate: ``"sigmoid"`` or ``"exponential"``.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``hidden_size``, or ``forget_gate`` is another word.
     """
 
     State = SLSTMState

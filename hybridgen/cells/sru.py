@@ -33,6 +33,9 @@ class SRU(Cell):
         hidden_size: width H of the state.
         nonlinearity: of the output, ``"tanh"`` or ``"identity"``.
         forget_bias: what the forget gate's bias starts at.
+
+    Raises:
+        ValueError: if ``nonlinearity`` is another word.
     """
 
     State = Memory

@@ -218,6 +218,9 @@ class Stack(nn.Module):
             masks: what is random in this call, from :meth:`draw_masks`.
             return_states: also return all states, ``(B, T, width)``.
             way: how the cells walk through time; the fastest that fits by default.
+
+        Raises:
+            ValueError: if an argument has another shape, ``lengths`` do not fit, or a cell cannot be walked by ``way``.
         """
         if inputs.dim() != 3:
             raise ValueError(f"inputs must have shape (batch, time, {self.input_size}) but have {tuple(inputs.shape)}")

@@ -12,7 +12,7 @@ S = TypeVar("S", bound=tuple)
 
 
 def apply(function: Callable[[Tensor], Tensor], state: S) -> S:
-    """The state with a function applied to every component."""
+    """The state with a function applied to every component ``(B, width)``."""
     return type(state)(*(function(component) for component in state))
 
 
@@ -58,7 +58,7 @@ def select_last(states: S, lengths: Tensor | None, initial: S) -> S:
 
 
 def to_dict(state: tuple) -> dict[str, Tensor]:
-    """The components by name: plain enough for a checkpoint that is read with ``weights_only=True``."""
+    """The components ``(B, width)`` by name: plain enough for a checkpoint that is read with ``weights_only=True``."""
     return {name: component.detach().clone() for name, component in state._asdict().items()}
 
 

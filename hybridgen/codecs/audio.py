@@ -269,7 +269,7 @@ class MuLawCodec(AudioCodec):
 
 
 def check_waveform(waveform: Tensor) -> Tensor:
-    """Return a waveform as float32 on the CPU.
+    """Return a waveform ``(samples,)`` as float32 on the CPU.
 
     Raises:
         CodecError: It is not one-dimensional, empty, or not finite.

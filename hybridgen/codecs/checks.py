@@ -29,6 +29,9 @@ def check_text(text: object, what: str = "the text") -> None:
 
     A lone surrogate (half of a UTF-16 pair, left by a wrong file encoding) is in no alphabet and in no
     UTF-8 file; it is refused everywhere, so that all codecs agree on what text is.
+
+    Raises:
+        CodecError: It is not such a str.
     """
     if not isinstance(text, str):
         raise CodecError(f"{what} is of type {type(text).__name__}, not str: read or decode it as UTF-8 text first")
@@ -50,6 +53,9 @@ def text_pieces(texts: Iterable[str] | None, codec: str) -> Iterator[str]:
     Args:
         texts: Pieces of text, read once and never held together; one str is one piece.
         codec: The codec's name, for the message.
+
+    Raises:
+        CodecError: A piece is no text, there are none, or all are empty.
     """
     # A str is an iterable of its characters: taken as such, every word would be one letter long.
     pieces = [texts] if isinstance(texts, str) else texts
@@ -109,7 +115,11 @@ def check_ids(ids: torch.Tensor | np.ndarray | Sequence[int], vocab_size: int, c
 
 
 def check_count(value: object, option: str, minimum: int) -> int:
-    """Return ``value`` if it is a whole number of at least ``minimum``."""
+    """Return ``value`` if it is a whole number of at least ``minimum``.
+
+    Raises:
+        CodecError: It is not.
+    """
     if type(value) is not int or value < minimum:  # type(): True is not a count
         raise CodecError(f"{option}={value!r} must be a whole number of at least {minimum}: give such a number")
     return value
@@ -121,6 +131,9 @@ def check_specials(specials: object, allowed: Sequence[str]) -> list[str]:
     Args:
         specials: Names of special tokens, each at most once.
         allowed: The names that this codec takes.
+
+    Raises:
+        CodecError: They are no list, or a name is unknown, not taken, or there twice.
     """
     if isinstance(specials, str) or not isinstance(specials, Sequence):
         raise CodecError(f"specials={specials!r} must be a list of names: write it as {[*allowed][:1]}")
@@ -135,7 +148,11 @@ def check_specials(specials: object, allowed: Sequence[str]) -> list[str]:
 
 
 def check_options(options: Iterable[str], function: Callable[..., Any], codec: str) -> None:
-    """Raise for the first option that ``function`` has no keyword for, naming the closest one."""
+    """Check that ``function`` has a keyword for every option.
+
+    Raises:
+        CodecError: It has none for one; the message names the closest.
+    """
     valid = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in valid:
@@ -143,7 +160,11 @@ def check_options(options: Iterable[str], function: Callable[..., Any], codec: s
 
 
 def check_config_is_mapping(config: object) -> Mapping[str, Any]:
-    """Return ``config`` if it is a mapping with a ``"codec"`` name in it."""
+    """Return ``config`` if it is a mapping with a ``"codec"`` name in it.
+
+    Raises:
+        CodecError: It is not.
+    """
     if not isinstance(config, Mapping):
         raise CodecError(
             f"a saved codec is a mapping but this one is of type {type(config).__name__}: "
@@ -163,6 +184,9 @@ def read_config(config: object, codec: str, version: int, keys: Sequence[str]) -
         version: The version that it must carry.
         keys: The arguments that must be there, no more and no fewer: an argument of which this version knows
             nothing changed what the ids mean.
+
+    Raises:
+        CodecError: Another codec or version saved it, or an argument is missing or unknown.
     """
     config = check_config_is_mapping(config)
     if config["codec"] != codec:

@@ -148,7 +148,11 @@ class PianoRollCodec(SavedCodec):
         return midi
 
     def check(self, frames: Tensor | np.ndarray) -> np.ndarray:
-        """Return frames as a bool array ``(T, num_keys)``, or raise CodecError where the shape does not fit."""
+        """Return frames ``(T, num_keys)`` as a bool array of that shape.
+
+        Raises:
+            CodecError: They have another shape.
+        """
         array = frames.detach().float().cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
         if array.ndim != 2 or array.shape[1] != self.num_keys:
             raise CodecError(

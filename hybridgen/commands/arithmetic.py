@@ -8,7 +8,11 @@ from hybridgen.commands.options import Parser
 
 
 def run(arguments: list[str]) -> int:
-    """Print sentences before and after the difference of two files' mean latents is added to theirs."""
+    """Print sentences before and after the difference of two files' mean latents is added to theirs.
+
+    Raises:
+        ValueError: if the checkpoint, a file or an option does not fit; the message is for the user.
+    """
     parser = Parser(
         prog="hybridgen arithmetic",
         description="Add to the latent of every sentence of --on the mean latent of --plus less that of --minus, and "

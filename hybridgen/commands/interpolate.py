@@ -7,7 +7,11 @@ from hybridgen.commands.sequence_files import holds_sequences
 
 
 def run(arguments: list[str]) -> int:
-    """Print what the model writes at equal steps of the way from one sentence's latent to another's."""
+    """Print what the model writes at equal steps of the way from one sentence's latent to another's.
+
+    Raises:
+        ValueError: if the checkpoint, what stands between, or an option does not fit; the message is for the user.
+    """
     parser = Parser(
         prog="hybridgen interpolate",
         description="Decode latents on the way from one sentence to another, greedily unless --do_sample is given. "

@@ -116,7 +116,11 @@ def encode(model: Any, sentences: Sequence[Sentence], path: str) -> Any:
 
 
 def encode_one(model: Any, text: str, what: str) -> Any:
-    """Posterior mean ``(D,)`` of a sentence given on the command line; see :func:`encode`."""
+    """Posterior mean ``(D,)`` of a sentence given on the command line; see :func:`encode`.
+
+    Raises:
+        ValueError: if it is no sentence of the model; the message names ``what``.
+    """
     try:
         return model.encode([text]).mean[0].cpu()
     except ValueError as error:

@@ -5,7 +5,11 @@ from hybridgen.commands.options import Parser
 
 
 def run(arguments: list[str]) -> int:
-    """Print the sentences of a corpus whose latents are nearest to that of a sentence."""
+    """Print the sentences of a corpus whose latents are nearest to that of a sentence.
+
+    Raises:
+        ValueError: if the checkpoint, the corpus or an option does not fit; the message is for the user.
+    """
     parser = Parser(
         prog="hybridgen nearest", description="The sentences of a corpus whose latents are nearest to a sentence's."
     )

@@ -7,7 +7,11 @@ from hybridgen.commands.sequence_files import holds_sequences
 
 
 def run(arguments: list[str]) -> int:
-    """Print every sentence of a file beside what the model makes of its latent."""
+    """Print every sentence of a file beside what the model makes of its latent.
+
+    Raises:
+        ValueError: if the checkpoint, the file or an option does not fit; the message is for the user.
+    """
     parser = Parser(
         prog="hybridgen reconstruct",
         description="Encode every sentence of a file and decode it again, greedily unless --do_sample is given. "

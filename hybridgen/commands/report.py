@@ -13,7 +13,11 @@ to do it again. Several runs are laid side by side. It reads run folders alone.
 
 
 def run(arguments: list[str]) -> int:
-    """Write the page and say where it is."""
+    """Write the page and say where it is.
+
+    Raises:
+        ValueError: if there is no such run, or the page cannot be written; the message is for the user.
+    """
     parser = Parser(prog="hybridgen report", description=DESCRIPTION)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run folder; runs/NAME is its newest version")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")

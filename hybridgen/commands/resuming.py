@@ -129,7 +129,11 @@ def _near(path: Path) -> str:
 
 
 def check_path(path: Any) -> None:
-    """Raise CheckpointError where Lightning would take a word for a checkpoint, or fetch one from the network."""
+    """Check that ``--ckpt_path`` is a local file, not a word that Lightning knows or an address that it fetches.
+
+    Raises:
+        CheckpointError: if it is such a word or address.
+    """
     if str(path) in ("best", "last", "hpc", "registry") and not Path(path).is_file():
         raise CheckpointError(f"--ckpt_path is {path!r}: give the path of a .ckpt file, or go on with --resume auto")
     if "://" in str(path):

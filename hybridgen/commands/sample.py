@@ -12,7 +12,11 @@ from hybridgen.commands.writing import write_json_lines
 
 
 def run(arguments: list[str]) -> int:
-    """Write text to the terminal as it grows or to a JSONL file; series, sounds and music to files of their own."""
+    """Write text to the terminal as it grows or to a JSONL file; series, sounds and music to files of their own.
+
+    Raises:
+        ValueError: if the checkpoint, an option or the place of the output does not fit; the message is for the user.
+    """
     parser = Parser(prog="hybridgen sample", description="New text, series, sounds or music from a checkpoint.")
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("--prompt", help="text to continue; - reads it from standard input")

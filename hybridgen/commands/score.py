@@ -27,7 +27,11 @@ DYNAMIC = ("dynamic_decay", "dynamic_segment", "dynamic_rule", "dynamic_epsilon"
 
 
 def run(arguments: list[str]) -> int:
-    """Print perplexity and bits per byte by every protocol asked for, and write the surprisal of every token."""
+    """Print perplexity and bits per byte by every protocol asked for, and write the surprisal of every token.
+
+    Raises:
+        ValueError: if the checkpoint, the text or an option does not fit; the message is for the user.
+    """
     parser = Parser(prog="hybridgen score", description=DESCRIPTION)
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("file", nargs="?", help="a UTF-8 text")

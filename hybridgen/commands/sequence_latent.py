@@ -24,7 +24,11 @@ def add_options(parser: Parser) -> None:
 
 
 def refuse_for_text(options: argparse.Namespace) -> None:
-    """Raise ValueError if an option of sequences is given for a model of text."""
+    """Check that no option of sequences is given for a model of text.
+
+    Raises:
+        ValueError: if one is.
+    """
     for name in OPTIONS:
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for models of sequences, but this is one of text: leave it out")
@@ -64,7 +68,11 @@ def reconstruct(options: argparse.Namespace) -> int:
 
 
 def interpolate(options: argparse.Namespace) -> int:
-    """Write the sequences between two: files, or numbers of sequences of the run's data."""
+    """Write the sequences between two: files, or numbers of sequences of the run's data.
+
+    Raises:
+        ValueError: if the model has no latent of a whole sequence, or an end or the place of the output does not fit.
+    """
     model = _model(options, "interpolate")
     if not hasattr(model, "interpolate"):
         raise ValueError(

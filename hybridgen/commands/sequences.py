@@ -25,7 +25,11 @@ def add_sequence_options(parser: Parser) -> None:
 
 
 def refuse_for_text(options: argparse.Namespace, kind: str) -> None:
-    """Raise ValueError if an option of sequences is given for a model of text."""
+    """Check that no option of sequences is given for a model of text.
+
+    Raises:
+        ValueError: if one is.
+    """
     for name in OPTIONS:
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for models of sequences, but this is a {kind}: leave it out")

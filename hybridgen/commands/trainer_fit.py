@@ -10,7 +10,7 @@ _OWN = {"accumulate_grad_batches": "accumulate_batches", "gradient_clip_val": "g
 
 
 def check_trainer(trainer: Any, model: Any, data: Any, *, default_clip: float, training: bool) -> None:
-    """Raise ValueError, naming the option, unless everything fits.
+    """Check that trainer, model and data fit each other and the machine.
 
     Args:
         trainer: the trainer's options, as the command line gives them.
@@ -18,6 +18,9 @@ def check_trainer(trainer: Any, model: Any, data: Any, *, default_clip: float, t
         data: the data module, or None.
         default_clip: the trainer's ``gradient_clip_val`` where nobody has chosen one.
         training: whether the model is to be trained.
+
+    Raises:
+        ValueError: if they do not; the message names the option.
     """
     if data is None:
         raise ValueError(

@@ -65,6 +65,7 @@ class TrainingCLI(LightningCLI):
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options of ours beside those of the trainer, the model and the data."""
         parser.add_argument("--runs", default="runs", help="folder that run folders go to")
         parser.add_argument("--name", default=None, help="name of the run; by default that of the configuration file")
         parser.add_argument(
@@ -151,6 +152,7 @@ class TrainingCLI(LightningCLI):
 
     @rank_zero_only
     def before_fit(self) -> None:
+        """Say where the run goes, and what its processes share out."""
         print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
         if (divided := processes(self.trainer)) is not None:
             print(divided, file=sys.stderr)
@@ -182,7 +184,11 @@ def _quieten() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Train or evaluate; see `hybridgen fit --help`."""
+    """Train or evaluate; see `hybridgen fit --help`.
+
+    Raises:
+        ValueError: if an option, a value, a file or the data does not fit; the message is for the user.
+    """
     _quieten()
     # Lightning re-executes this line for further processes.
     sys.argv = [script(sys.argv[0]), *resuming.with_saved_config(arguments)]

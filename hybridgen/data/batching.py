@@ -73,6 +73,9 @@ class BatchLoader(ABC):
     Attributes:
         epoch: The epoch of the next batch, from 0.
         batch: The number of the next batch in it, from 0.
+
+    Raises:
+        DataError: ``rank`` is not one of ``world_size``.
     """
 
     def __init__(self, tokens: TokenFile, *, rank: int, world_size: int) -> None:

@@ -101,7 +101,10 @@ class ElementSequences(BatchLoader):
         }
 
     def plan(self, epoch: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """Return the epoch, the order of the pieces and the order of the batches that it is cut into."""
+        """Return the epoch, the order of the pieces and the order of the batches that it is cut into.
+
+        Orders are int arrays of shape ``(pieces,)`` and ``(batches,)``.
+        """
         if not self.shuffle:
             return epoch, np.argsort(self._lengths, kind="stable"), np.arange(len(self))
         generator = np.random.default_rng((self.seed, epoch))

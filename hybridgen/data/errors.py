@@ -26,21 +26,33 @@ def name_the_closest(name: object, valid: Iterable[str]) -> str:
 
 
 def check_choice(value: object, option: str, valid: Iterable[str]) -> None:
-    """Raise unless ``value`` is one of ``valid``, naming the closest."""
+    """Check that ``value`` is one of ``valid``.
+
+    Raises:
+        DataError: It is not; the message names the closest.
+    """
     valid = list(valid)
     if value not in valid:
         raise DataError(f"{option}={value!r} is unknown: {name_the_closest(value, valid)}")
 
 
 def check_count(value: object, option: str, minimum: int = 1) -> int:
-    """Return ``value`` if it is a whole number of at least ``minimum``."""
+    """Return ``value`` if it is a whole number of at least ``minimum``.
+
+    Raises:
+        DataError: It is not.
+    """
     if type(value) is not int or value < minimum:  # type(): True is not a count
         raise DataError(f"{option}={value!r} must be a whole number of at least {minimum}")
     return value
 
 
 def check_fraction(value: object, option: str) -> float:
-    """Return ``value`` if it is a number of at least 0 and below 1."""
+    """Return ``value`` if it is a number of at least 0 and below 1.
+
+    Raises:
+        DataError: It is not.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise DataError(f"{option}={value!r} must be a fraction of at least 0 and below 1, such as 0.05")
     return float(value)

@@ -45,7 +45,7 @@ def read_object_arrays(path: Path) -> dict[str, list[np.ndarray]]:
     """Read an npz file whose members are arrays of arrays, or plain ones (whose first axis is then taken apart).
 
     Returns:
-        By name of the member, its arrays.
+        By name of the member, its arrays, of whatever shape they are stored in.
 
     Raises:
         DataError: It is no npz file, damaged, or holds something other than arrays.

@@ -85,7 +85,7 @@ def write_svg(
 def write_picture(
     sketches: Sequence[Tensor | np.ndarray], path: str | Path, codec: SketchCodec, *, columns: int | None = None
 ) -> None:
-    """Draw sketches in a grid as ``.png``.
+    """Draw sketches, ``(T, features)`` each as ``codec`` encodes them, in a grid as ``.png``.
 
     Raises:
         DataError: There is no sketch, or the file cannot be written.

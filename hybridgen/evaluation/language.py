@@ -231,7 +231,7 @@ class Text(NamedTuple):
 
     @classmethod
     def of(cls, head: Any, tokens: Tensor, start: int | None, resets: Tensor | None) -> "Text":
-        """Check what every evaluation is given.
+        """Check what every evaluation is given: ``tokens (T,)`` and ``resets (T,)``.
 
         Raises:
             ValueError: if the head is in training mode, or the text has nothing to predict or does not fit.
@@ -266,6 +266,10 @@ class Text(NamedTuple):
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise ValueError unless ``value >= least``."""
+    """Check that ``value >= least``.
+
+    Raises:
+        ValueError: if it is not; the message names the option.
+    """
     if not value >= least:
         raise ValueError(f"{name} is {value}: give at least {least}")

@@ -193,7 +193,11 @@ def evidence_of(log_weights: Tensor, resampled: Tensor) -> Tensor:
 
 
 def check_resampling(method: str, threshold: float) -> None:
-    """Raise ValueError unless the method is known and the threshold a share."""
+    """Check that the method is known and the threshold a share of the particles.
+
+    Raises:
+        ValueError: if they are not.
+    """
     if method not in RESAMPLING:
         raise ValueError(f"resampling is {method!r}: choose one of {', '.join(RESAMPLING)}")
     if not 0 <= threshold <= 1:

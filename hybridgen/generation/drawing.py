@@ -121,7 +121,11 @@ def _draw_from_model(log_probs: Tensor, uniforms: Tensor) -> Choice | None:
 
 
 def check_choosable(scores: Tensor, new_tokens: int) -> None:
-    """Raise ValueError if a row ``(B, V)`` holds NaN, +inf, or nothing but -inf."""
+    """Check that every row of the scores ``(B, V)`` leaves a token to choose.
+
+    Raises:
+        ValueError: if a row holds NaN, +inf, or nothing but -inf.
+    """
     best = scores.amax(-1)  # NaN if any is
     if bool(best.isfinite().all()):
         return

@@ -99,7 +99,11 @@ def as_end_tokens(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def check_logits(logits: Tensor, batch_size: int, end_tokens: Sequence[int]) -> None:
-    """Raise ValueError if a step did not return logits ``(B, V)``, or V leaves no room for an end token."""
+    """Check that a step returned logits ``(B, V)``, with room for the end tokens.
+
+    Raises:
+        ValueError: if it did not.
+    """
     if logits.dim() != 2 or logits.shape[0] != batch_size:
         raise ValueError(
             f"The step must return logits of shape (B, V) for its B = {batch_size} tokens, but returned "

@@ -47,7 +47,7 @@ def mix(values: np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser, a bijection of 64-bit words.
 
     Args:
-        values: uint64 array; arithmetic wraps modulo 2**64.
+        values: uint64 array of any shape; arithmetic wraps modulo 2**64.
     """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -41,7 +41,7 @@ def merge_rows(take_first: Tensor, first: Any, second: Any) -> Any:
 
 
 def map_state(function: Callable[..., Tensor], state: Any, *others: Any) -> Any:
-    """Apply a function to each tensor of a state, or to corresponding tensors of several.
+    """Apply a function to each tensor ``(B, ...)`` of a state, or to corresponding tensors of several.
 
     Raises:
         TypeError: if a leaf is neither a tensor nor None.
@@ -60,14 +60,18 @@ def map_state(function: Callable[..., Tensor], state: Any, *others: Any) -> Any:
 
 
 def state_tensors(state: Any) -> Iterator[Tensor]:
-    """Every tensor of a state, in the order of its structure."""
+    """Every tensor ``(B, ...)`` of a state, in the order of its structure."""
     leaves: list[Tensor] = []
     map_state(lambda leaf: leaves.append(leaf) or leaf, state)
     yield from leaves
 
 
 def check_rows(state: Any, batch_size: int) -> None:
-    """Raise ValueError if a tensor of the state does not have ``batch_size`` rows."""
+    """Check that every tensor of the state has ``batch_size`` rows.
+
+    Raises:
+        ValueError: if one has not.
+    """
     for leaf in state_tensors(state):
         if leaf.dim() == 0 or leaf.shape[0] != batch_size:
             raise ValueError(

@@ -150,6 +150,9 @@ def stream(
     """Generate token by token: yields once per step, until every row has finished.
 
     Arguments and errors are those of ``sample``; wrong ones are reported at the call, before the first step.
+
+    Raises:
+        ValueError: if an argument does not fit; the message names it.
     """
     options = options or DecodingOptions()
     if options.num_beams > 1:

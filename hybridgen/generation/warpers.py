@@ -15,7 +15,7 @@ from hybridgen.generation.options import DecodingOptions
 
 
 def temperature(logits: Tensor, value: float) -> Tensor:
-    """Divide the logits by the temperature, > 0."""
+    """Divide the logits ``(B, V)`` by the temperature, > 0."""
     return logits / value
 
 

@@ -129,7 +129,11 @@ class ClassHead(Head):
 
 
 def check_size(name: str, size: object) -> None:
-    """Raise ValueError unless ``size`` is a whole number of at least 1."""
+    """Check that ``size`` is a whole number of at least 1.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise ValueError(f"{name} is {size!r}: give a whole number of at least 1")
 

@@ -139,7 +139,11 @@ def bounded(raw: Tensor, low: float, high: float) -> Tensor:
 
 
 def check_bounds(min_log_scale: float, max_log_scale: float) -> None:
-    """Raise ValueError unless ``min_log_scale < 0 < max_log_scale``."""
+    """Check that ``min_log_scale < 0 < max_log_scale``.
+
+    Raises:
+        ValueError: if it is not so.
+    """
     if not min_log_scale < 0 < max_log_scale:
         raise ValueError(
             f"min_log_scale={min_log_scale} and max_log_scale={max_log_scale} must lie below and above 0: "

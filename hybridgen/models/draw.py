@@ -175,7 +175,11 @@ class DRAW(ElementModel):
 
     @torch.no_grad()
     def bounds(self, batch: Any, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
-        """The negative ELBO, under the name ``elbo``; it has no first row of its own."""
+        """The negative ELBO, under the name ``elbo``; it has no first row of its own.
+
+        Returns:
+            By name, nats of every row ``(B,)`` of images, and of its first row, zeros of the same shape.
+        """
         nll, kl = self._terms(batch, generator)
         return {"elbo": (nll + kl.sum((1, 2)), torch.zeros_like(nll))}
 

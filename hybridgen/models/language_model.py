@@ -175,7 +175,11 @@ class LanguageModel(pl.LightningModule):
     # Training --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take the codec of the data, once."""
+        """Take the codec of the data, once.
+
+        Raises:
+            ValueError: if the data's codec is another than the model was trained with.
+        """
         data = self.trainer.datamodule
         if self.codec is None:
             self._build(data.codec)

@@ -139,7 +139,11 @@ class LatentGAN(pl.LightningModule):
         return [TrackLatent(folder)]
 
     def setup(self, stage: str) -> None:
-        """Check that the data is what the VAE was trained on."""
+        """Check that the data is what the VAE was trained on.
+
+        Raises:
+            ValueError: if the data are no sentences, or their codec is another than the VAE was trained with.
+        """
         data = self.trainer.datamodule
         if data is None:
             return

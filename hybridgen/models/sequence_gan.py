@@ -355,5 +355,9 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             self.alarm.see_ratios(ratios, self.global_step)
 
     def predict_step(self, batch: SeriesBatch, batch_index: int) -> None:
-        """There is nothing to predict."""
+        """There is nothing to predict.
+
+        Raises:
+            ValueError: always; the message names the command that makes sequences.
+        """
         raise ValueError("a sequence GAN predicts nothing: make new sequences with hybridgen sample")

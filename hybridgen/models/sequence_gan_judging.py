@@ -15,7 +15,14 @@ Judge = Callable[[Tensor], Scores]
 
 
 def critic_loss(loss: adversarial.AdversarialLoss, real: Scores, fake: Scores, valid: Tensor | None) -> Tensor:
-    """The critic's loss, summed over the kinds of scores that there are."""
+    """The critic's loss, a scalar, summed over the kinds of scores that there are.
+
+    Args:
+        loss: which loss.
+        real: scores of real sequences, ``(B,)`` or of every step ``(B, T)``.
+        fake: the same of generated ones.
+        valid: ``(B, T)`` bool, the steps there are; all where it is None.
+    """
     terms = []
     if real.sequence is not None:
         terms.append(loss.critic(real.sequence, fake.sequence))
@@ -27,7 +34,10 @@ def critic_loss(loss: adversarial.AdversarialLoss, real: Scores, fake: Scores, v
 def generator_loss(
     loss: adversarial.AdversarialLoss, fake: Scores, real: Scores | None, valid: Tensor | None
 ) -> Tensor:
-    """The generator's loss, summed over the kinds of scores that there are."""
+    """The generator's loss, a scalar, summed over the kinds of scores that there are.
+
+    Args are those of :func:`critic_loss`; ``real`` is given where the loss is relative to it.
+    """
     terms = []
     if fake.sequence is not None:
         terms.append(loss.generator(fake.sequence, None if real is None else real.sequence))

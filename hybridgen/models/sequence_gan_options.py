@@ -14,7 +14,11 @@ SCHEDULES = ("cosine", "constant")
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise ValueError, naming the option, unless every value fits."""
+    """Check the value of every option.
+
+    Raises:
+        ValueError: if one does not fit; the message names the option.
+    """
     for name, known in (("mode", MODES), ("penalty", PENALTIES), ("scores", SCORES), ("schedule", SCHEDULES)):
         if options[name] not in known:
             hint = did_you_mean(options[name], known, f"choose one of {', '.join(known)}")

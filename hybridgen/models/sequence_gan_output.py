@@ -172,12 +172,12 @@ def folded(sequence: Tensor, lengths: Tensor | None, every: int) -> tuple[Tensor
 
 
 def calls_of(lengths: Tensor | None, every: int) -> Tensor | None:
-    """How many calls of so many steps each row takes."""
+    """How many calls of ``every`` steps each row takes: ``(B,)`` for ``lengths (B,)``."""
     return None if lengths is None else (lengths + every - 1).div(every, rounding_mode="floor")
 
 
 def joined(*parts: Tensor | None) -> Tensor:
-    """What there is of the parts, side by side."""
+    """What there is of the parts ``(..., width)``, side by side."""
     return torch.cat([part for part in parts if part is not None], -1)
 
 

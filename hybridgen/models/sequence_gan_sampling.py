@@ -217,7 +217,11 @@ class Sampling:
 
 
 def check_latents(latents: Tensor, num_samples: int, latent_size: int) -> None:
-    """Raise ValueError unless latents are floating point of shape ``(num_samples, latent_size)``."""
+    """Check that latents are floating point of shape ``(num_samples, latent_size)``.
+
+    Raises:
+        ValueError: if they are not.
+    """
     if tuple(latents.shape) != (num_samples, latent_size) or not latents.is_floating_point():
         raise ValueError(
             f"latents must be floating point of shape ({num_samples}, {latent_size}) but are {latents.dtype} of "

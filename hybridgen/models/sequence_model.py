@@ -123,7 +123,11 @@ class SequenceModel(ElementModel):
         return loss * share
 
     def bounds(self, batch: Any, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
-        """The exact negative log-likelihood, under the name ``nats``."""
+        """The exact negative log-likelihood, under the name ``nats``.
+
+        Returns:
+            By name, nats of every piece ``(B,)`` and of its first element ``(B,)``.
+        """
         nll = self(batch.elements, batch.lengths, self.labels_of(batch))
         return {"nats": (nll.sum(1), nll[:, 0])}
 

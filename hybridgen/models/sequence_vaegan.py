@@ -285,7 +285,11 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=len(rows.values))
 
     def check_rows(self, rows: Rows) -> None:
-        """Raise ValueError if a batch has no classes where the model knows some, or is too small."""
+        """Check that a batch has classes where the model knows some, and is large enough.
+
+        Raises:
+            ValueError: if it has none, or fewer than 2 sequences in training.
+        """
         if self.layout.num_labels and rows.labels is None:
             raise ValueError("this model is conditional but the data has no labels: switch them on in the data")
         if len(rows.values) < 2 and self.training:
@@ -297,7 +301,11 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         return self.global_step % self.hparams.accumulate_batches != 0
 
     def predict_step(self, batch: Any, batch_index: int) -> None:
-        """There is nothing to predict."""
+        """There is nothing to predict.
+
+        Raises:
+            ValueError: always; the message names the command that makes sequences.
+        """
         raise ValueError("a SequenceVAEGAN predicts nothing: make new sequences with hybridgen sample")
 
 

@@ -59,11 +59,11 @@ class Rows(NamedTuple):
         return whole if self.lengths is None else self.lengths
 
     def take(self, rows: Tensor | slice) -> "Rows":
-        """Some of the rows."""
+        """Some of the rows, by numbers ``(N,)`` or a slice."""
         return Rows(*(None if part is None else part[rows] for part in self))
 
     def sample(self, values: Tensor) -> Sample:
-        """Other values of the same lengths, classes and conditions, as a critic reads them."""
+        """Other values ``(B, T, F)`` of the same lengths, classes and conditions, as a critic reads them."""
         return Sample(values, self.lengths, self.labels, None, self.conditions)
 
 

@@ -11,7 +11,11 @@ SEEN = ("draws", "means")
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise ValueError, naming the option, unless every value fits, and fits the others."""
+    """Check the value of every option, alone and beside the others.
+
+    Raises:
+        ValueError: if one does not fit; the message names the option.
+    """
     for name, known in (
         ("reconstruction", RECONSTRUCTIONS),
         ("critic_sees", SEEN),

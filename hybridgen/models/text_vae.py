@@ -135,7 +135,11 @@ class TextVAE(SentenceVAE):
     # Training --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take the codec of the data, once."""
+        """Take the codec of the data, once.
+
+        Raises:
+            ValueError: if the data are no sentences, or their codec is another than the model was trained with.
+        """
         data = self.trainer.datamodule
         if data is not None and getattr(data, "layout", "lines") != "lines":
             raise ValueError("a text VAE learns from sentences: set the data's layout to 'lines'")

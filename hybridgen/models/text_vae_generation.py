@@ -23,7 +23,11 @@ _OF_LATENTS = np.uint64(0x6C6174656E74)
 
 @torch.no_grad()
 def encode(model: "TextVAE", texts: Sequence[str]) -> Posterior:
-    """The posterior of each text; see :meth:`TextVAE.encode`."""
+    """The posterior of each text; see :meth:`TextVAE.encode`.
+
+    Raises:
+        ValueError: if ``texts`` is one string, or empty.
+    """
     if isinstance(texts, str):
         raise ValueError("encode takes a list of sentences, but got one string: put it into a list")
     if not len(texts):
@@ -46,7 +50,11 @@ def encode(model: "TextVAE", texts: Sequence[str]) -> Posterior:
 def decode(
     model: "TextVAE", z: Tensor, options: DecodingOptions | None, sample_numbers: Sequence[int] | None
 ) -> Samples:
-    """A sentence from each latent; see :meth:`TextVAE.decode`."""
+    """A sentence from each latent; see :meth:`TextVAE.decode`.
+
+    Raises:
+        ValueError: if ``z`` is not floating point of shape ``(N, D)``.
+    """
     if z.dim() != 2 or z.shape[1] != model.latent_size or not z.is_floating_point() or not len(z):
         raise ValueError(
             f"z must be floating point of shape (N, {model.latent_size}), N at least 1, but is {z.dtype} of "
@@ -101,7 +109,11 @@ def sample_posterior(posterior: Posterior, numbers: Sequence[int], seed: int) ->
 
 
 def generator_of(seed: int, number: int) -> torch.Generator:
-    """A generator of the latent's draws, on the CPU: the same latents on every device."""
+    """A generator of the latent's draws, on the CPU: the same latents on every device.
+
+    Raises:
+        ValueError: if the seed is not in [0, 2**64).
+    """
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: give a whole number in [0, 2**64)")
     key = mix(np.asarray([seed], dtype=np.uint64) ^ _OF_LATENTS)

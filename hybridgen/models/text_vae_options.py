@@ -16,7 +16,11 @@ _CHOICES = {
 
 
 def check_choices(options: dict[str, Any]) -> None:
-    """Raise ValueError for the first option whose value is not one of those there are."""
+    """Check that every option has one of the values there are.
+
+    Raises:
+        ValueError: for the first option that has not.
+    """
     for name, allowed in (_CHOICES | {"head": heads.names()}).items():
         if options[name] not in allowed:
             raise ValueError(f"{name} is {options[name]!r}: choose one of {', '.join(allowed)}")

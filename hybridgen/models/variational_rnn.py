@@ -204,7 +204,11 @@ class VariationalRNN(ElementModel):
 
     @torch.no_grad()
     def bounds(self, batch: Any, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
-        """Negative bounds ``elbo``, ``iwae`` and ``fivoK``, K being ``evaluation_particles``."""
+        """Negative bounds ``elbo``, ``iwae`` and ``fivoK``, K being ``evaluation_particles``.
+
+        Returns:
+            By name, nats of every piece ``(B,)`` and of its first element ``(B,)``.
+        """
         options = self.options
         count = options["evaluation_particles"]
         labels = self.labels_of(batch)

@@ -86,7 +86,7 @@ class RecurrentLatents(nn.Module):
         return self._biases(self.evidence(seen), labels), encoded
 
     def start(self, rows: int, time: int) -> tuple[Tensor, ...]:
-        """The carry before the first step; draws what is random for all steps."""
+        """The carry ``(rows, width)`` before the first step; draws what is random for all steps."""
         self._masks = self.stack.draw_masks(rows, time) if self.training and _is_noisy(self.stack) else None
         self._kept = None
         if self.training and self.dropout:
@@ -112,11 +112,15 @@ class RecurrentLatents(nn.Module):
         return Step(*parameters, mean, log_var, latent, features), carry
 
     def begin(self, rows: int, labels: Tensor | None) -> Any:
-        """The state of generation before its first element."""
+        """The state of generation before its first element, ``(rows, width)`` each; ``labels (rows,)``."""
         return self._biases(self.hidden.weight.new_zeros(rows, self.width), labels), self.start(rows, 0), None
 
     def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]:
-        """Draw a latent from the prior: the head's features, and the state in which its element is observed."""
+        """Draw a latent from the prior by ``noise (N, D)``.
+
+        Returns:
+            The head's features ``(N, width)``, and the state in which the element is observed.
+        """
         bias, carry, _ = state
         hidden = torch.addmm(bias, carry[0], self.hidden.weight.t())
         nets, decoder = hidden.split([2 * self.width, self.width], -1)
@@ -188,7 +192,7 @@ class LatentChain(nn.Module):
         return (add_labels(self.hidden(below) + evidence, self.labels, labels),)
 
     def start(self, rows: int, time: int) -> tuple[Tensor, ...]:
-        """The carry before the first step: a latent of zeros."""
+        """The carry ``(rows, width)`` before the first step: a latent of zeros."""
         self._kept = None
         if self.training and self.dropout:
             self._kept = dropout_mask((rows, self.width), self.dropout, self.hidden.weight)
@@ -208,12 +212,16 @@ class LatentChain(nn.Module):
         return Step(*parameters, mean, log_var, latent, features), (latent,)
 
     def begin(self, rows: int, labels: Tensor | None) -> Any:
-        """The state of generation before its first element."""
+        """The state of generation before its first element, ``(rows, width)`` each; ``labels (rows,)``."""
         (latent,) = self.start(rows, 0)
         return latent, self.stack.initial_state(rows), self.hidden.weight.new_zeros(rows, self.width), labels
 
     def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]:
-        """Draw a latent from the prior: the head's features, and the state in which its element is observed."""
+        """Draw a latent from the prior by ``noise (N, D)``.
+
+        Returns:
+            The head's features ``(N, width)``, and the state in which the element is observed.
+        """
         latent, recurrent, encoded, labels = state
         below, recurrent = self.stack.step(encoded, recurrent)
         bias = add_labels(self.hidden(below), self.labels, labels)
@@ -277,7 +285,7 @@ class DeepMarkov(nn.Module):
         return (add_labels(bias, self.labels, labels),)
 
     def start(self, rows: int, time: int) -> tuple[Tensor, ...]:
-        """The carry before the first step: a latent that is learned."""
+        """The carry ``(rows, width)`` before the first step: a latent that is learned."""
         return (self.first.expand(rows, -1),)
 
     def step(
@@ -294,19 +302,23 @@ class DeepMarkov(nn.Module):
         return Step(prior_mean, prior_log_variance, mean, log_var, latent, features), (latent,)
 
     def begin(self, rows: int, labels: Tensor | None) -> Any:
-        """The state of generation before its first element."""
+        """The state of generation before its first element, ``(rows, width)`` each; ``labels (rows,)``."""
         bias = self.transition.bias.expand(rows, -1)
         return self.start(rows, 0)[0], add_labels(bias, self.labels, labels)
 
     def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]:
-        """Draw a latent from the prior: the head's features, and the state in which its element is observed."""
+        """Draw a latent from the prior by ``noise (N, D)``.
+
+        Returns:
+            The head's features ``(N, width)``, and the state in which the element is observed.
+        """
         latent, bias = state
         mean, log_var, _ = self._prior(latent, bias)
         latent = draw_latent(mean, log_var, noise)
         return self.emission(torch.relu(self.decoder(latent))), (latent, bias)
 
     def observe(self, state: Any, element: Tensor) -> Any:
-        """The state after an element: the same, since nothing reads it."""
+        """The state after an element ``(N, F)``: the same, since nothing reads it."""
         return state
 
     def _prior(self, latent: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:

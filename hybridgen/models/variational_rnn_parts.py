@@ -43,19 +43,43 @@ class Dynamics(Protocol):
     feature_size: int
     latent_size: int
 
-    def contexts(self, elements: Tensor, lengths: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]: ...
+    def contexts(self, elements: Tensor, lengths: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """What depends on the data alone.
 
-    def start(self, rows: int, time: int) -> tuple[Tensor, ...]: ...
+        Args:
+            elements: ``(B, T, F)``.
+            lengths: ``(B,)``, how many elements each row has.
+            labels: ``(B,)`` classes, or None.
+
+        Returns:
+            Tensors ``(B, T, width)``.
+        """
+
+    def start(self, rows: int, time: int) -> tuple[Tensor, ...]:
+        """The carry before the first of ``time`` steps, ``(rows, width)`` each; draws what is random for all steps."""
 
     def step(
         self, carry: tuple[Tensor, ...], context: tuple[Tensor, ...], noise: Tensor, time: int
-    ) -> tuple[Step, tuple[Tensor, ...]]: ...
+    ) -> tuple[Step, tuple[Tensor, ...]]:
+        """One step of inference and of the prior.
 
-    def begin(self, rows: int, labels: Tensor | None) -> Any: ...
+        Args:
+            carry: ``(N, width)`` each.
+            context: the step's share of the contexts, ``(N, width)`` each.
+            noise: standard normal, ``(N, D)``.
+            time: the number of the step, from 0.
+
+        Returns:
+            What the objective reads of the step, and the carry after it.
+        """
+
+    def begin(self, rows: int, labels: Tensor | None) -> Any:
+        """The state of generation before its first element; labels are ``(rows,)`` classes, or None."""
 
     def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]: ...
 
-    def observe(self, state: Any, element: Tensor) -> Any: ...
+    def observe(self, state: Any, element: Tensor) -> Any:
+        """The state after an element ``(N, F)``, from the one that :meth:`draw` returned."""
 
 
 class Perceptron(nn.Sequential):
@@ -103,7 +127,7 @@ class TwoGaussians(nn.Module):
 
 
 def log_variance(raw: Tensor) -> Tensor:
-    """A network's output as a log variance, bounded smoothly."""
+    """A network's output ``(..., D)`` as a log variance, bounded smoothly."""
     return _LARGEST * torch.tanh(raw / _LARGEST)
 
 

@@ -138,6 +138,11 @@ class KeepLast(Checkpoint):
         self._validation.start(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        """End a long validation when a signal has come.
+
+        Raises:
+            Terminated: if one has; what was saved before the validation holds.
+        """
         if self._before_validation and (number := self._validation.told_to_stop(trainer, self.signals.received)):
             raise Terminated(number, self.path)
 
@@ -170,7 +175,11 @@ class KeepLast(Checkpoint):
             raise Terminated(number, self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Try once more, if the last time failed."""
+        """Try once more, if the last time failed.
+
+        Raises:
+            CheckpointError: if it fails again.
+        """
         if self.failure is not None:
             self.failure = save_or_warn(trainer, self.path)
             if self.failure is not None:

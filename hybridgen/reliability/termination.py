@@ -148,6 +148,11 @@ class StopOnSignal(pl.Callback):
         self.signals.install(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        """End the training when a signal has come to any process.
+
+        Raises:
+            Terminated: if one has.
+        """
         if number := agreed(trainer, self.signals.received):
             raise Terminated(number)
 
@@ -155,6 +160,11 @@ class StopOnSignal(pl.Callback):
         self._validation.start(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        """End a long validation when a signal has come to any process.
+
+        Raises:
+            Terminated: if one has.
+        """
         if number := self._validation.told_to_stop(trainer, self.signals.received):
             raise Terminated(number)
 

@@ -107,6 +107,11 @@ class TriggeredAveraging(_Averaging):
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the monitored figure.
+
+        Raises:
+            ValueError: if validation logs no such figure.
+        """
         super().on_validation_end(trainer, pl_module)
         if trainer.sanity_checking or self.triggered:
             return

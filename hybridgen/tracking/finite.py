@@ -28,7 +28,7 @@ def in_any_process(flag: Tensor | bool, device: torch.device | str = "cpu") -> b
     """Whether a flag is set in any process of a training; all of them must ask.
 
     Args:
-        flag: this process's, one bool.
+        flag: this process's, one bool or a scalar tensor.
         device: where the processes can reduce tensors, where ``flag`` is no tensor.
     """
     flag = flag if isinstance(flag, Tensor) else torch.tensor(flag, device=device)
@@ -126,7 +126,7 @@ class SkipNonFinite(pl.Callback):
         self._kept = [buffer.detach().clone() for buffer in self._buffers]
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Take note of a loss."""
+        """Take note of a loss, a scalar in nats or whatever the model minimises."""
         if _looks_after_itself(pl_module):
             return
         if self._stepped:  # several optimisers may step by one gradient

@@ -60,6 +60,11 @@ class GradientFlow(pl.Callback):
         self._undo: list[Any] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check the strategy.
+
+        Raises:
+            ValueError: if the parameters are in shards (fsdp), where no process sees a gradient whole.
+        """
         if isinstance(trainer.strategy, FSDPStrategy):
             raise ValueError("GradientFlow cannot measure with trainer.strategy fsdp: use ddp, or leave it out")
 

@@ -56,14 +56,18 @@ def as_lengths(lengths: Any | None, series: Tensor, name: str) -> Tensor | None:
 
 
 def without_padding(series: Tensor, lengths: Tensor | None) -> Tensor:
-    """Zero past each row's end."""
+    """``series (N, T, F)`` with zeros past each row's end, ``lengths (N,)``."""
     if lengths is None:
         return series
     return series.masked_fill((torch.arange(series.shape[1]) >= lengths[:, None]).unsqueeze(-1), 0.0)
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError unless each is a whole number of at least 1."""
+    """Check that each is a whole number of at least 1.
+
+    Raises:
+        ValueError: if one is not; the message names it.
+    """
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}: give a whole number of at least 1")

@@ -16,6 +16,9 @@ class MinibatchStandardDeviation(nn.Module):
 
     Args:
         group_size: rows of a group; a batch that it does not divide is one group.
+
+    Raises:
+        ValueError: if ``group_size`` is below 2.
     """
 
     def __init__(self, group_size: int = 8) -> None:

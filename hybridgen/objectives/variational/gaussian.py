@@ -67,7 +67,11 @@ def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Tenso
 
 
 def sample_shape(shape: torch.Size, num_samples: int | None) -> tuple[int, ...]:
-    """The shape of draws; raises ValueError if ``num_samples`` is below 1."""
+    """The shape of ``num_samples`` draws, or of one where it is None.
+
+    Raises:
+        ValueError: if ``num_samples`` is below 1.
+    """
     if num_samples is None:
         return tuple(shape)
     if num_samples < 1:
@@ -76,6 +80,9 @@ def sample_shape(shape: torch.Size, num_samples: int | None) -> tuple[int, ...]:
 
 
 def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Noise on the device and of the type of ``like``, drawn on the generator's device: the same on every machine."""
+    """Noise of ``shape`` on the device and of the type of ``like``.
+
+    It is drawn on the generator's device: the same on every machine.
+    """
     device = like.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

@@ -123,7 +123,11 @@ def make_schedule(options: dict[str, Any] | None, default: float) -> Schedule:
 
 
 def check_options(what: str, options: Any, cls: Any) -> None:
-    """Raise ValueError unless ``options`` is a mapping whose keys are arguments of ``cls``."""
+    """Check that ``options`` is a mapping whose keys are arguments of ``cls``.
+
+    Raises:
+        ValueError: if it is not; the message names the nearest argument.
+    """
     known = list(inspect.signature(cls).parameters)
     listed = f"it has {', '.join(known)}"
     if not isinstance(options, dict):
