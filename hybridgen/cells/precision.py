@@ -14,7 +14,13 @@ def autocasts(device_type: str) -> bool:
 
 
 def without_autocast(like: Tensor) -> contextlib.AbstractContextManager:
-    """The recurrence accumulates in the type of its state; only products of the inputs are cast down."""
+    """A context in which the recurrence accumulates in the type of its state.
+
+    Only products of the inputs are cast down.
+
+    Args:
+        like: a tensor of any shape on the device that is meant.
+    """
     device_type = like.device.type
     return torch.autocast(device_type, enabled=False) if autocasts(device_type) else contextlib.nullcontext()
 

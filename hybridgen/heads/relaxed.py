@@ -40,7 +40,10 @@ def relaxed_sample(head: ElementHead, hidden: Tensor, uniforms: Tensor) -> Tenso
 
 
 def draw(head: ElementHead, hidden: Tensor, uniforms: Tensor, *, relaxed: bool, temperature: float = 1.0) -> Tensor:
-    """A draw with a gradient (``relaxed``) or one at a temperature, without."""
+    """A draw ``(..., F)`` for hidden states ``(..., H)``.
+
+    It has a gradient where it is ``relaxed``; otherwise it is one at a temperature, without.
+    """
     if relaxed and torch.is_grad_enabled():
         return relaxed_sample(head, hidden, uniforms)
     return head.sample(hidden, uniforms=uniforms, temperature=temperature)

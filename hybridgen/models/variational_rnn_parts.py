@@ -76,7 +76,12 @@ class Dynamics(Protocol):
     def begin(self, rows: int, labels: Tensor | None) -> Any:
         """The state of generation before its first element; labels are ``(rows,)`` classes, or None."""
 
-    def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]: ...
+    def draw(self, state: Any, noise: Tensor) -> tuple[Tensor, Any]:
+        """A latent from the prior by standard normal ``noise (N, D)``.
+
+        Returns:
+            The head's features ``(N, width)``, and the state in which the element is observed.
+        """
 
     def observe(self, state: Any, element: Tensor) -> Any:
         """The state after an element ``(N, F)``, from the one that :meth:`draw` returned."""
