@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgen.reliability.verify import CheckpointError, read
+from hybridgen.restoring import read_contents, restore
 
 __all__ = ["CheckpointError", "load", "read_checkpoint"]
 
@@ -29,7 +30,7 @@ def load(checkpoint_path: str | Path) -> Any:
     """
     from hybridgen import models
 
-    checkpoint = _exported(Path(checkpoint_path)) if Path(checkpoint_path).is_dir() else read(checkpoint_path)
+    checkpoint = read_contents(checkpoint_path)
     name = checkpoint["hybridgen_model"]
     cls = models.find(str(name))
     if cls is None:
@@ -37,23 +38,4 @@ def load(checkpoint_path: str | Path) -> Any:
             f"{checkpoint_path} holds a {name}, which this version of hybridgen does not know: a model of your own is "
             "known once its module is named in HYBRIDGEN_PLUGINS"
         )
-    try:
-        model = cls(**checkpoint["options"], codec=checkpoint["codec"])
-        model.load_state_dict(checkpoint["state_dict"])
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{checkpoint_path} does not fit this version of hybridgen's {name}: {str(error).splitlines()[0]}"
-        ) from error
-    return model.eval()
-
-
-def _exported(folder: Path) -> dict[str, Any]:
-    """What a checkpoint holds, from an exported folder."""
-    from hybridgen.export.weights import read_folder
-
-    try:
-        config, weights = read_folder(folder)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
-    parts = {"hybridgen_model": "model", "options": "options", "codec": "codec"}
-    return {name: config[part] for name, part in parts.items()} | {"state_dict": weights}
+    return restore(cls, checkpoint, checkpoint_path)

@@ -29,6 +29,7 @@ from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
+from hybridgen.restoring import read_contents, restore
 from hybridgen.tracking.latent import TrackLatent
 
 PENALTIES = ("gradient_penalty", "r1_r2", "none")
@@ -307,11 +308,12 @@ def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str
         return TextVAE(**options, codec=codec)
     if checkpoint is None:
         raise ValueError("a latent GAN needs a trained text VAE: set vae_checkpoint to a checkpoint of one")
-    from hybridgen.loading import load
-
-    vae = load(checkpoint)
-    if not isinstance(vae, TextVAE):
-        raise ValueError(f"vae_checkpoint {checkpoint} holds a {type(vae).__name__}: give a checkpoint of a TextVAE")
+    contents = read_contents(checkpoint)
+    name = str(contents["hybridgen_model"])
+    classes = {cls.__name__: cls for cls in (TextVAE, *TextVAE.__subclasses__())}
+    if name not in classes:
+        raise ValueError(f"vae_checkpoint {checkpoint} holds a {name}: give a checkpoint of a TextVAE")
+    vae = restore(classes[name], contents, checkpoint)
     if vae.options["posterior"] != "gaussian":
         raise ValueError(
             f"vae_checkpoint {checkpoint} has posterior {vae.options['posterior']!r}, whose latents lie on a sphere: "
