@@ -43,6 +43,10 @@ class MLSTM(Cell):
         hidden_size: width H of the output, all heads together.
         num_heads: number of matrices; must divide H. The state has H * H / num_heads numbers.
         chunk: number of steps that a sequence is computed in at once.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``hidden_size``, ``chunk`` is below 1, or the initial state is to
+            be learned.
     """
 
     State = MatrixMemory

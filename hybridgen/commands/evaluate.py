@@ -19,7 +19,12 @@ of series. Images: a classifier of the real ones says whether it sees the class 
 
 
 def run(arguments: list[str]) -> int:
-    """Print the table, and write it with pictures into a folder."""
+    """Print the table, and write it with pictures into a folder.
+
+    Raises:
+        ValueError: if the checkpoint, the data or an option does not fit, or the folder cannot be written; the
+            message is for the user.
+    """
     parser = Parser(prog="hybridgen evaluate", description=DESCRIPTION)
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a checkpoint that fit wrote")
     parser.add_argument("--config", metavar="FILE", help="configuration with the data (default: that of the run)")

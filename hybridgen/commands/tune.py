@@ -16,7 +16,11 @@ share the work. Results: trials.csv, pictures of the value against each option a
 
 
 def run(arguments: list[str]) -> int:
-    """Run trials until there are enough, then write the results."""
+    """Run trials until there are enough, then write the results.
+
+    Raises:
+        ValueError: if the space, the configuration or an option does not fit; the message is for the user.
+    """
     parser = Parser(prog="hybridgen tune", description=DESCRIPTION)
     parser.add_argument("--space", required=True, metavar="FILE", help="what to try, such as tuning/hidden_size")
     parser.add_argument("--config", metavar="FILE", help="configuration to start from (default: the space file's)")

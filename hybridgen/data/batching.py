@@ -104,7 +104,10 @@ class BatchLoader(ABC):
 
     @abstractmethod
     def build(self, plan: Any, index: int) -> TextBatch:
-        """Return this rank's share of a batch of the epoch that ``plan`` is of."""
+        """Return this rank's share of a batch of the epoch that ``plan`` is of.
+
+        The fields of the batch are ``(B, T)`` or, of a whole row, ``(B,)``.
+        """
 
     def __iter__(self) -> Iterator[TextBatch]:
         # A generator: nothing of this happens before the first batch is asked for. Lightning restores the position

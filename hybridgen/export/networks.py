@@ -99,7 +99,7 @@ class StepGraph(nn.Module):
         self.network = network
 
     def forward(self, token: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step."""
+        """One step: ``token (B,)`` and tensors ``(B, width)`` to natural log-probabilities ``(B, V)`` and tensors."""
         kind = type(self.network.initial_state(1))
         log_probs, state = self.network.step(token, kind(*state))
         return log_probs, tuple(state)
@@ -113,7 +113,7 @@ class SequenceGraph(nn.Module):
         self.network = network
 
     def forward(self, tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All steps."""
+        """All steps: ``tokens (B, T)`` to natural log-probabilities ``(B, T, V)`` and the last state's tensors."""
         # Not public in torch 2.11, and the one loop that both torch.export and ONNX keep as a loop.
         from torch._higher_order_ops.scan import scan
 

@@ -203,7 +203,12 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
     # Training --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take codec and lengths of the data, once."""
+        """Take codec and lengths of the data, once.
+
+        Raises:
+            ValueError: if the precision is 16, the data's codec is another than the model was trained with, or
+                there is no model yet.
+        """
         data = self.trainer.datamodule
         if data is None:
             return
