@@ -3,7 +3,8 @@
 The same model has different perplexities under different protocols, and numbers of two protocols must never stand
 in one row. Those here:
 
-* :func:`carried_nats`: the state is carried over the whole text, the usual protocol of recurrent models.
+* :func:`carried_nats`: the state is carried over the whole text, the usual protocol of recurrent models
+  (Mikolov et al. 2010; Zaremba et al. 2014, arXiv:1409.2329).
 * :func:`cold_nats`: a fresh state every ``window`` tokens and every position counted, as models with a fixed
   context are evaluated (nanoGPT). Much harsher on short windows.
 * :func:`~hybridgen.evaluation.cache_nats` and :func:`~hybridgen.evaluation.dynamic_nats`: carried, and the model

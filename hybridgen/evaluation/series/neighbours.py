@@ -1,4 +1,8 @@
-"""Nearest neighbours: fidelity, diversity, and whether a generator only repeats its training data."""
+"""Nearest neighbours: fidelity, diversity, and whether a generator only repeats its training data.
+
+Precision and recall by neighbours: Kynkäänniemi et al. 2019, arXiv:1904.06991; density and coverage: Naeem et al. 2020,
+arXiv:2002.09797. The ratio of distances to training and held-out data is this toolkit's own.
+"""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,7 @@
-"""Pictures of real and generated series: PCA and t-SNE of windows, autocorrelation, a few series."""
+"""Pictures of real and generated series: PCA and t-SNE of windows, autocorrelation, a few series.
+
+t-SNE: van der Maaten & Hinton 2008. Both projections of windows, as TimeGAN shows them: Yoon et al. 2019.
+"""
 
 from pathlib import Path
 from typing import Any

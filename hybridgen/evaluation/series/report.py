@@ -1,4 +1,7 @@
-"""All figures of a set of generated series, with what keeps the headline honest in the same line."""
+"""All figures of a set of generated series, with what keeps the headline honest in the same line.
+
+The headline is TimeGAN's (Yoon et al. 2019); where each figure is from stands at its function.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any

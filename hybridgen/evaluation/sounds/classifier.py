@@ -1,4 +1,7 @@
-"""A small classifier of sounds, which stands in for a listener: what class is this, and how sure."""
+"""A small classifier of sounds, which stands in for a listener: what class is this, and how sure.
+
+Its part is that of the Inception network for images: Salimans et al. 2016, arXiv:1606.03498. The network is our own.
+"""
 
 import itertools
 from collections.abc import Sequence

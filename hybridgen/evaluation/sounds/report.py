@@ -1,4 +1,8 @@
-"""All figures of a set of generated sounds, each beside what real sounds get."""
+"""All figures of a set of generated sounds, each beside what real sounds get.
+
+A classifier of real ones asked about generated ones: Shmelkov et al. 2018, "How good is my GAN?", arXiv:1807.09499; the
+inception score: Salimans et al. 2016, arXiv:1606.03498; the Frechet distance: Heusel et al. 2017, arXiv:1706.08500.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,7 @@
-"""What a listener here hears of a sound: its log-mel spectrum, whatever the codec that made it."""
+"""What a listener here hears of a sound: its log-mel spectrum, whatever the codec that made it.
+
+Mel bands as by O'Shaughnessy 1987, 2595 log10(1 + f/700), which is torchaudio's default.
+"""
 
 from collections.abc import Sequence
 

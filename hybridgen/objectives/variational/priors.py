@@ -45,7 +45,7 @@ class Mixture(NamedTuple):
 
 
 class StandardNormalPrior(nn.Module):
-    """N(0, I) in D dimensions; it learns nothing."""
+    """N(0, I) in D dimensions; it learns nothing. Kingma & Welling 2014, arXiv:1312.6114."""
 
     def __init__(self, latent_size: int) -> None:
         super().__init__()
@@ -62,7 +62,10 @@ class StandardNormalPrior(nn.Module):
 
 
 class UniformSpherePrior(StandardNormalPrior):
-    """The uniform distribution on the unit sphere in D dimensions, prior of the von Mises-Fisher posterior."""
+    """The uniform distribution on the unit sphere in D dimensions, prior of the von Mises-Fisher posterior.
+
+    Davidson et al. 2018, arXiv:1804.00891.
+    """
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density with respect to the surface, ``(...)`` nats: a constant."""
