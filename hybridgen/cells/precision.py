@@ -34,6 +34,7 @@ def in_state_type(projected: Any, state: Any) -> Any:
 
 
 def plain_operations_only() -> bool:
-    """Whether something looks on that understands only torch's own operations, not functions of ours:
-    ``torch.compile``, ``torch.export``, and the transforms of ``torch.func``."""
+    """Whether something looks on that understands only torch's own operations, not functions of ours.
+
+    That is ``torch.compile``, ``torch.export``, and the transforms of ``torch.func``."""
     return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None

@@ -1,8 +1,9 @@
 """Whether a decoder uses its latent variable: the verdict on posterior collapse, in one sentence.
 
-No single figure tells. The KL can be large while every sentence has the same posterior (then the mutual information
-is nothing; Hoffman & Johnson 2016), and the posterior can know its sentence while the decoder never looks (then another sentence's latent does
-no harm). What settles it is the reconstruction loss when latents are shuffled between sentences; this test is the toolkit's own.
+No single figure tells. The KL can be large while every sentence has the same posterior (then the mutual information is
+nothing; Hoffman & Johnson 2016), and the posterior can know its sentence while the decoder never looks (then another
+sentence's latent does no harm). What settles it is the reconstruction loss when latents are shuffled between sentences;
+this test is the toolkit's own.
 """
 
 from typing import Literal, NamedTuple

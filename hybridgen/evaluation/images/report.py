@@ -1,8 +1,8 @@
 """What generated images of classes are worth: whether a classifier that knows real ones sees the class asked for.
 
 A share that it labels right says how clear samples are, not how varied: one good image of each class gets all of it. So
-it stands beside recall, coverage and the distance to the training images. The share is the "GAN-test" of Shmelkov et al.
-2018, arXiv:1807.09499.
+it stands beside recall, coverage and the distance to the training images. The share is the "GAN-test" of Shmelkov et
+al. 2018, arXiv:1807.09499.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 The published score's critic has two to a dozen units and one direction: noise of 2% on every value escapes it. This one
 reads each value and its first two differences over time, standardised by the real series, in both directions, with far
-more units, and is judged by the area under the ROC curve on a held-out fifth, which no threshold can spoil. A classifier
-as a test of two samples: Lopez-Paz & Oquab 2017, arXiv:1610.06545; this one is the toolkit's own.
+more units, and is judged by the area under the ROC curve on a held-out fifth, which no threshold can spoil. A
+classifier as a test of two samples: Lopez-Paz & Oquab 2017, arXiv:1610.06545; this one is the toolkit's own.
 """
 
 from typing import Any, NamedTuple

@@ -1,6 +1,6 @@
 """What a listener here hears of a sound: its log-mel spectrum, whatever the codec that made it.
 
-Mel bands as by O'Shaughnessy 1987, 2595 log10(1 + f/700), which is torchaudio's default.
+The mel scale is Slaney's (Auditory Toolbox, 1998): linear below 1 kHz, logarithmic above.
 """
 
 from collections.abc import Sequence
