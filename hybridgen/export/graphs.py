@@ -72,12 +72,21 @@ def _shapes(name: str, state: tuple[Tensor, ...]) -> tuple[Any, ...]:
     return ({0: batch} if name == "step" else {0: batch, 1: time}), tuple({0: batch} for _ in state)
 
 
-def _export_torch(graph: nn.Module, name: str, network: TokenNetwork, names: list[str]) -> bytes:
+def trace_step(network: TokenNetwork) -> torch.export.ExportedProgram:
+    """One step as a program of plain operations: ``(token (B,), state) -> (log_probs (B, V), state)``, B free."""
+    return _trace(StepGraph(network).eval(), "step", network)
+
+
+def _trace(graph: nn.Module, name: str, network: TokenNetwork) -> torch.export.ExportedProgram:
     given = _inputs(name, network, batch_size=2, steps=5, seed=0)
     with torch.no_grad(), _quiet():
-        program = torch.export.export(graph, given, dynamic_shapes=_shapes(name, given[1]))
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer)
+        return torch.export.export(graph, given, dynamic_shapes=_shapes(name, given[1]))
+
+
+def _export_torch(graph: nn.Module, name: str, network: TokenNetwork, names: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(_trace(graph, name, network), buffer)
     return buffer.getvalue()
 
 

@@ -8,33 +8,37 @@ from torch import Tensor
 
 from hybridgen import codecs
 from hybridgen.data.files import whole_file
+from hybridgen.export.int8 import dequantise_weights, quantise_weights
 from hybridgen.export.networks import TokenNetwork
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-#: Raised when a reader of the older form would be wrong.
-FORMAT = 1
+#: Raised when a reader of the older form would be wrong; what has int8 matrices is of the second.
+FORMAT, INT8_FORMAT = 1, 2
 
 
-def write_weights(model: Any, folder: Path) -> list[Path]:
+def write_weights(model: Any, folder: Path, *, int8: bool = False) -> list[Path]:
     """Write ``model.safetensors`` and ``config.json``; both replace what was there as a whole.
 
     Args:
         model: any model of the toolkit, as :func:`hybridgen.load` returns it.
         folder: made where it is not there.
+        int8: matrices as int8 with a scale for each row, as :mod:`hybridgen.export.int8` says.
 
     Returns:
         The two files.
 
     Raises:
-        ValueError: if the folder cannot be written.
+        ValueError: if the folder cannot be written, or a matrix that is to be int8 holds what is not finite.
     """
     from safetensors.torch import save
 
     from hybridgen import __version__
 
     tensors, shared = _without_twins(model.state_dict())
+    if int8:
+        tensors = quantise_weights(tensors)
     config = {
-        "format": FORMAT,
+        "format": INT8_FORMAT if int8 else FORMAT,
         "hybridgen": __version__,
         "model": type(model).__name__,
         "options": json.loads(json.dumps(dict(model.options))),
@@ -48,7 +52,7 @@ def write_weights(model: Any, folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the weights that :func:`write_weights` wrote.
+    """The configuration and the weights that :func:`write_weights` wrote; int8 matrices as the float32 they stand for.
 
     Raises:
         ValueError: if the folder holds no such thing, or a damaged one.
@@ -60,15 +64,16 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict) or not {"format", "model", "options", "codec", "shared"} <= config.keys():
             raise ValueError
-        if config["format"] != FORMAT:
+        if config["format"] not in (FORMAT, INT8_FORMAT):
             raise ValueError(f"format {config['format']}")
     except (OSError, ValueError):
         raise ValueError(
-            f"{folder / CONFIG} is missing or not what `hybridgen export --format safetensors` writes: export it again"
+            f"{folder / CONFIG} is missing or not what `hybridgen export --format safetensors` (or int8) writes: "
+            "export it again"
         ) from None
     try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError):
+        weights = dequantise_weights(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, LookupError):
         raise ValueError(f"{folder / WEIGHTS} is missing or damaged: export it again") from None
     for twin, name in config["shared"].items():
         weights[twin] = weights[name]
@@ -79,7 +84,7 @@ def load_network(folder: str | Path) -> TokenNetwork:
     """A language model from an exported folder, by torch alone: neither Lightning nor a dashboard is imported.
 
     Args:
-        folder: what ``hybridgen export --format safetensors`` wrote.
+        folder: what ``hybridgen export --format safetensors`` or ``int8`` wrote.
 
     Returns:
         The network in evaluation mode, with its ``codec``.

@@ -124,7 +124,9 @@ class ClassHead(Head):
             raise ValueError(f"targets must lie in 0..{self.num_classes - 1} but span {smallest}..{largest}")
 
     def _row_chunks(self, hidden: Tensor, experts: int = 1) -> tuple[Tensor, ...]:
-        """Hidden states in the chunks that :meth:`nll` takes."""
+        """Hidden states in the chunks that :meth:`nll` takes; one in a graph, whose batch size stays free."""
+        if torch.compiler.is_compiling():
+            return (hidden,)
         return hidden.split(chunk_rows(hidden.shape[0], experts, self.num_classes, self.chunk_size))
 
 
