@@ -63,6 +63,10 @@ def test_the_site_is_built_without_a_broken_link(tmp_path):
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     built = {path.parent.name for path in (tmp_path / "site").glob("*/index.html")}
     assert {page.replace(".", "") for page in pages} <= {name.replace(".", "") for name in built}
+    for room in (cells, codecs, heads, models):
+        reference = (tmp_path / "site" / "reference" / room.__name__.rpartition(".")[2] / "index.html").read_text()
+        assert [name for name in room.__all__ if f'id="{room.__name__}.{name}"' not in reference] == []
+        assert not re.search(r":(?:func|class|meth|mod):", reference)
 
 
 def test_every_command_is_told_of_in_the_documents():
