@@ -125,17 +125,21 @@ def peak_memory(entry: str, shape: tuple[int, int, int]) -> float | None:
 
 def print_memory(entry: str, shape: tuple[int, int, int]) -> None:
     """The child of :func:`peak_memory`."""
+    print_peak(build(entry, (2, 3, shape[2])), build(entry, shape))
+
+
+def print_peak(before: Callable[[], None], run: Callable[[], None]) -> None:
+    """Print the MiB that a run adds at its peak, after one that loads code and kernels (Linux only)."""
 
     def resident(key: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
-    build(entry, (2, 3, shape[2]))()  # code and kernels are loaded before anything is counted
-    run = build(entry, shape)
-    before = resident("VmRSS")
+    before()
+    begun = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # makes the peak start anew
     run()
-    print(resident("VmHWM") - before)
+    print(resident("VmHWM") - begun)
 
 
 def machine() -> dict[str, object]:

@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +86,22 @@ def fitting(given: dict[str, Any], cell: str, budget: int) -> tuple[dict[str, An
             if stack.pop(name, None) is not None:
                 left_out.append(name)
     given = given | {"stack": stack}
+    return stack | {"hidden_size": nearest_size(lambda hidden: size_of(given, cell, hidden), budget)}, left_out
+
+
+def nearest_size(count: Callable[[int], int], budget: int) -> int:
+    """The hidden size whose model has the number of parameters nearest to a budget."""
     low, high = 1, 8
     # Some cells want a size that their heads divide: sizes are multiples of 8, of which every one does.
-    while size_of(given, cell, 8 * high) < budget:
+    while count(8 * high) < budget:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        if size_of(given, cell, 8 * middle) < budget:
+        if count(8 * middle) < budget:
             low = middle
         else:
             high = middle
-    nearest = min((low, high), key=lambda k: abs(size_of(given, cell, 8 * k) - budget))
-    return stack | {"hidden_size": 8 * nearest}, left_out
+    return 8 * min((low, high), key=lambda k: abs(count(8 * k) - budget))
 
 
 def one(

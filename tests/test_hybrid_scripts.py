@@ -94,3 +94,42 @@ def test_the_ablation_runs_and_writes_its_table(tmp_path):
     assert set(found["variants"]) == {"vae"}
     metrics = found["variants"]["vae"]["metrics"]
     assert {"discriminative_score", "recall", "memorisation_ratio", "test/elbo_per_frame", "seconds"} <= set(metrics)
+
+
+@pytest.mark.usefixtures("_scripts")
+def test_the_cell_zoo_compares_cells_and_draws_them(tmp_path, monkeypatch):
+    import cell_zoo
+
+    monkeypatch.setattr(cell_zoo, "add_jsb", lambda found: found["gru"]["metrics"].update(jsb=cell_zoo.summary([8.3])))
+    options = ["--quick", "--cells", "gru", "mingru", "--tasks", "copy_memory", "adding", "--runs", str(tmp_path)]
+    assert cell_zoo.main(options) == 0
+    found = json.loads((tmp_path / "cells-zoo.json").read_text())["cells"]
+    for task in ("copy_memory", "adding"):
+        # Equal parameters: no further from each other than one step of the hidden size.
+        counts = [found[cell][f"{task}_parameters"] for cell in ("gru", "mingru")]
+        assert abs(counts[0] - counts[1]) < 0.15 * counts[0]
+    # Three steps teach nothing: what is remembered is as good as a guess.
+    assert all(1.9 < found[cell]["metrics"]["copy_memory"]["mean"] < 2.4 for cell in found)
+    assert all(found[cell]["metrics"]["time_to_lstm"]["mean"] > 0 for cell in found)
+    assert (tmp_path / "cell_zoo.png").read_bytes().startswith(b"\x89PNG")
+    # What is done is not done again.
+    noted = tmp_path / "adding-gru-72-seed0.json"
+    noted.write_text(noted.read_text().replace('"value": ', '"value": 7'))
+    before = json.loads(noted.read_text())["value"]
+    assert cell_zoo.main(options) == 0
+    assert json.loads((tmp_path / "cells-zoo.json").read_text())["cells"]["gru"]["metrics"]["adding"]["mean"] == before
+
+
+@pytest.mark.usefixtures("_scripts")
+def test_tasks_of_the_zoo_are_what_they_say():
+    import zoo_tasks
+
+    inputs, symbols = zoo_tasks.copy_batch(5, zoo_tasks.torch.Generator().manual_seed(0))
+    assert inputs.shape == (5, 2 * zoo_tasks.REMEMBERED + zoo_tasks.DELAY)
+    assert (inputs[:, : zoo_tasks.REMEMBERED] == symbols).all()
+    assert (inputs == zoo_tasks.SYMBOLS + 1).sum(1).tolist() == [1] * 5
+    # The signal is read when the first symbol is to be said.
+    assert (inputs[:, -zoo_tasks.REMEMBERED] == zoo_tasks.SYMBOLS + 1).all()
+    # Training goes down from the error of the untrained, which says about 0 for sums around 1.
+    short = zoo_tasks.Recipe(steps=60, batch_size=32)
+    assert zoo_tasks.adding("gru", 16, 0, short) < 0.25
