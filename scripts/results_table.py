@@ -117,9 +117,15 @@ def own_table(result: dict[str, Any]) -> list[str]:
     heads = [name.removeprefix("test/").replace("_", " ") for name in names]
     lines = ["", f"{result['experiment']}:", "", f"| | {' | '.join(heads)} |", f"|---{'|---:' * len(names)}|"]
     for name, found in figures.items():
-        cells = [spread_of(found[figure_name]) if figure_name in found else "" for figure_name in names]
+        cells = [cell_of(figure_name, found[figure_name]) if figure_name in found else "" for figure_name in names]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def cell_of(name: str, found: dict[str, Any]) -> str:
+    """Mean and spread, or what a person would say of an amount."""
+    ways = {"parameters": amount, "seconds": minutes}
+    return ways[name](found["mean"]) if name in ways else spread_of(found)
 
 
 def spread_of(found: dict[str, Any]) -> str:
