@@ -192,4 +192,4 @@ def test_the_monitor_may_depend_on_options():
 
 def test_the_space_of_the_experiments_is_whole():
     space = read_space(ROOT / "experiments" / "tuning" / "hidden_size.yaml")
-    assert space.size() == 24
+    assert space.size() == 6
