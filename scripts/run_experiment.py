@@ -13,11 +13,13 @@ import csv
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the JSON file (default: experiments/results/FAMILY-NAME.json)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which one is tested")
     parser.add_argument("--evaluate", action="store_true", help="compare generated samples with the data, too")
+    parser.add_argument(
+        "--test", default="", metavar="OPTIONS", help="further options of hybridgen test, in one string"
+    )
     parser.add_argument("--fit", nargs=argparse.REMAINDER, default=[], help="what follows goes to hybridgen fit")
     options = parser.parse_args()
     if not options.config.is_file():
@@ -53,13 +58,14 @@ def main() -> int:
             fit(options.config, seed, folder, options.fit)
             taken.write_text(f"{time.monotonic() - begun:.1f}\n")
         seconds.append(float(taken.read_text()))
-        found.append(test(folder, options.checkpoint))
+        found.append(test(folder, options.checkpoint, shlex.split(options.test)))
         if options.evaluate:
             found[-1] |= evaluate(folder, options.checkpoint)
         print(f"seed {seed}: {json.dumps(found[-1])}", flush=True)
     out = options.out or ROOT / "experiments" / "results" / f"{name}.json"
     published = json.loads((ROOT / "experiments" / "published.json").read_text(encoding="utf-8"))
     config, chosen = options.config.resolve(), " --evaluate" if options.evaluate else ""
+    chosen += f" --test {shlex.quote(options.test)}" if options.test else ""
     chosen += f" --checkpoint {options.checkpoint}" if options.checkpoint != "best" else ""
     shown = config.relative_to(ROOT) if config.is_relative_to(ROOT) else options.config
     command = f"python scripts/run_experiment.py {shown} --seeds {' '.join(map(str, options.seeds))}{chosen}"
@@ -98,13 +104,13 @@ def evaluate(folder: Path, checkpoint: str) -> dict[str, float]:
     return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
 
 
-def test(folder: Path, checkpoint: str) -> dict[str, float]:
+def test(folder: Path, checkpoint: str, more: Sequence[str] = ()) -> dict[str, float]:
     """The figures of the test data."""
     config, path = folder / "config.yaml", folder / "checkpoints" / f"{checkpoint}.ckpt"
     with tempfile.TemporaryDirectory() as scratch:
         logger = ["--trainer.logger", "pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", scratch]
         quiet = ["--trainer.enable_progress_bar", "false"]
-        hybridgen("test", "--config", str(config), "--ckpt_path", str(path), *logger, *quiet)
+        hybridgen("test", "--config", str(config), "--ckpt_path", str(path), *logger, *quiet, *more)
         with next(Path(scratch).glob("**/metrics.csv")).open() as file:
             rows = list(csv.DictReader(file))
     values = {name: value for row in rows for name, value in row.items() if value and name.startswith("test/")}
