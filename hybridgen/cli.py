@@ -24,6 +24,7 @@ COMMANDS = {
     "interpolate": "the sentences between two: hybridgen interpolate --ckpt CKPT 'one sentence' 'another' --steps 8",
     "arithmetic": "change an attribute: hybridgen arithmetic --ckpt CKPT --plus FILE --minus FILE --on FILE",
     "nearest": "the most similar sentences: hybridgen nearest --ckpt CKPT --corpus FILE 'a sentence' --k 5",
+    "play": "a page in the browser to play with models: hybridgen play --ckpt CKPT [CKPT ...]",
     "report": "one HTML file about runs: hybridgen report RUN [RUN ...] --out report.html",
     "runs": "list the runs on this disk",
     "config": "configurations: hybridgen config ls | cat NAME | cp NAME DEST | validate FILE",

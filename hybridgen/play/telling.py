@@ -1,0 +1,51 @@
+"""How the page tells a person what is wrong."""
+
+import functools
+import html
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from hybridgen.commands.options import one_sentence
+
+
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function, or a generator function, whose ValueErrors the page shows as one sentence; no stack trace."""
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def growing(*arguments: Any) -> Iterator[Any]:
+            try:
+                yield from function(*arguments)
+            except ValueError as error:
+                raise _shown(error) from None
+
+        return growing
+
+    @functools.wraps(function)
+    def answering(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            raise _shown(error) from None
+
+    return answering
+
+
+def whole(value: float | None, name: str, least: int = 0, most: int | None = None) -> int:
+    """A whole number of a field; what is typed beside a slider is not held to its ends by Gradio.
+
+    Raises:
+        ValueError: if the field is empty, or holds a number that is not whole, too small or too large.
+    """
+    end = f" of at least {least}" if most is None else f" from {least} to {most}"
+    if value is None or value != int(value) or value < least or (most is not None and value > most):
+        raise ValueError(f"{name} is {'empty' if value is None else value}: give a whole number{end}")
+    return int(value)
+
+
+def _shown(error: ValueError) -> gr.Error:
+    # Gradio takes the message for HTML, but a sentence may quote what a person or a file said.
+    return gr.Error(html.escape(one_sentence(str(error))), print_exception=False)
