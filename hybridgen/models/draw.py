@@ -27,6 +27,7 @@ from hybridgen.models.processes import shared
 from hybridgen.models.sequence_gan_output import joined
 from hybridgen.models.sequence_gan_parts import one_hot
 from hybridgen.objectives.variational import DiagonalGaussian, KLControl, gaussian_kl
+from hybridgen.objectives.variational.gaussian import standard_normal
 
 
 class DRAW(ElementModel):
@@ -158,9 +159,7 @@ class DRAW(ElementModel):
         if images.shape[1] != self.codec.height:
             raise ValueError(f"an image of this model has {self.codec.height} rows, but these have {images.shape[1]}")
         shape = (len(images), self.options["glimpses"], self.options["latent_size"])
-        device = images.device if generator is None else generator.device
-        noise = torch.randn(shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
-        canvas, kl = self(images, self.labels_of(batch), noise)
+        canvas, kl = self(images, self.labels_of(batch), standard_normal(shape, images, generator))
         nll = F.binary_cross_entropy_with_logits(canvas, images, reduction="none").sum((1, 2))
         return nll, kl
 

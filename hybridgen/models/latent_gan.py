@@ -25,7 +25,7 @@ from hybridgen.data.lines import Lines
 from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
-from hybridgen.models.processes import gathered, shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, processes, shared, together, train_parts_in_turn
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
@@ -180,14 +180,17 @@ class LatentGAN(pl.LightningModule):
         self.on_train_epoch_start()  # which a run that is resumed within an epoch does not see
 
     def on_train_epoch_start(self) -> None:
-        # By seed, epoch and process alone: a resumed run sees the latents in the order they would have come.
-        key = (self.hparams.seed * 1_000_003 + self.current_epoch) * 1009 + self.global_rank
+        # By seed and epoch alone: a resumed run sees the latents in the order they would have come, and processes deal
+        # out those that one process would see.
+        key = (self.hparams.seed * 1_000_003 + self.current_epoch) * 1009
         self._order = torch.randperm(len(self.cache.mean), generator=torch.Generator().manual_seed(key))
 
     def training_step(self, batch: TextBatch, batch_index: int) -> None:
         """The batch says how many; its sentences are all of a length, which a batch for a critic must not be."""
         size = len(batch.inputs)
-        rows = self._order[(batch_index * size + torch.arange(size)) % len(self._order)].to(self.device)
+        share, _ = shared({}, size, self.device)
+        mine = batch_index * together(size, self.device) + self.global_rank + processes() * torch.arange(size)
+        rows = self._order[mine % len(self._order)].to(self.device)
         real = (DiagonalGaussian(*(part[rows] for part in self.cache)).sample() - self.centre) / self.scale
         for_critic, for_generator = self.optimizers()
         fake = self.generator(self.noise.sample(size)).detach()
@@ -195,7 +198,7 @@ class LatentGAN(pl.LightningModule):
         critic_loss = self.adversarial.critic(scores_real, scores_fake)
         penalty = self._penalty(real, fake)
         for_critic.zero_grad()
-        self.manual_backward(critic_loss + self.hparams.penalty_weight * penalty)
+        self.manual_backward((critic_loss + self.hparams.penalty_weight * penalty) * share)
         for_critic.step()
         right = adversarial.accuracy(scores_real, scores_fake, pairs=self.adversarial.pairs)
         values = {"critic_loss": critic_loss, "penalty": penalty, "critic_accuracy": right}
@@ -203,7 +206,7 @@ class LatentGAN(pl.LightningModule):
             fake = self.generator(self.noise.sample(size))
             loss = self.adversarial.generator(self._score(fake), self._score(real) if self.adversarial.pairs else None)
             for_generator.zero_grad()
-            self.manual_backward(loss)
+            self.manual_backward(loss * share)
             for_generator.step()
             self.average.update_parameters(self.generator)
             values["generator_loss"] = loss

@@ -5,7 +5,7 @@ et al. 2017, arXiv:1611.01144), so that a critic cannot tell generated rows by t
 as missing, its value is the codec's neutral one, as in the data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridgen.codecs import FeatureGroup
+from hybridgen.models.processes import summed
 
 
 class FeatureOutput(nn.Module):
@@ -67,7 +68,7 @@ class FeatureOutput(nn.Module):
 
         Of numbers, the part of each feature's variance in the batch that is not explained and, in sequences, that of
         its changes from step to step, which are small beside the values and make up most of what a critic sees;
-        cross-entropy of categories and of being missing.
+        cross-entropy of categories and of being missing. In training the batch is that of all processes.
 
         Args:
             logits: ``(B, T, F)`` or ``(B, F)``.
@@ -75,21 +76,23 @@ class FeatureOutput(nn.Module):
             mask: bool of the same shape: where the target says something.
         """
         total, columns = logits.new_zeros(()), 0
+        # In evaluation processes may have different numbers of batches: there they must not wait for each other.
+        over = summed if self.training else _own
         for kind, _, start, stop in self.runs:
             part, wanted = logits[..., start:stop], target[..., start:stop]
             shown = None if mask is None else mask[..., start:stop]
             if kind == "categorical":
                 terms = -(wanted * part.log_softmax(-1)).sum(-1, keepdim=True)
-                total, columns = total + _mean(terms, None if shown is None else shown[..., :1]), columns + 1
+                total, columns = total + _mean(terms, None if shown is None else shown[..., :1], over), columns + 1
             elif kind == "observed":
                 terms = F.binary_cross_entropy_with_logits(part, wanted, reduction="none")
-                total, columns = total + _mean(terms, shown), columns + 1
+                total, columns = total + _mean(terms, shown, over), columns + 1
             else:
                 made = {"unit": torch.sigmoid, "symmetric": torch.tanh}.get(kind, lambda x: x)(part)
-                value = _unexplained(made, wanted, shown)
+                value = _unexplained(made, wanted, shown, over)
                 if made.dim() == 3 and made.shape[1] > 1:
                     pairs = None if shown is None else shown[:, 1:] & shown[:, :-1]
-                    value = value + _unexplained(made.diff(dim=1), wanted.diff(dim=1), pairs)
+                    value = value + _unexplained(made.diff(dim=1), wanted.diff(dim=1), pairs, over)
                 total, columns = total + value, columns + stop - start
         return total / max(1, columns)
 
@@ -111,22 +114,28 @@ def _runs(groups: Sequence[FeatureGroup]) -> list[tuple[str, bool, int, int]]:
     return runs
 
 
-def _mean(terms: Tensor, mask: Tensor | None) -> Tensor:
+def _own(value: Tensor) -> Tensor:
+    return value
+
+
+def _mean(terms: Tensor, mask: Tensor | None, over: Callable[[Tensor], Tensor]) -> Tensor:
     if mask is None:
-        return terms.mean()
-    return terms.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+        mask = torch.ones_like(terms, dtype=torch.bool)
+    return over(terms.masked_fill(~mask, 0.0).sum()) / over(mask.sum()).clamp(min=1)
 
 
-def _unexplained(made: Tensor, wanted: Tensor, mask: Tensor | None, smallest: float = 1e-6) -> Tensor:
-    """Mean squared error over variance, summed over features."""
+def _unexplained(
+    made: Tensor, wanted: Tensor, mask: Tensor | None, over: Callable[[Tensor], Tensor], smallest: float = 1e-6
+) -> Tensor:
+    """Mean squared error over variance, summed over features; ``over`` adds up what all processes have."""
     axes = tuple(range(made.dim() - 1))
     if mask is None:
         mask = torch.ones_like(wanted, dtype=torch.bool)
     wanted = wanted.masked_fill(~mask, 0.0)
-    count = mask.sum(axes).clamp(min=1)
-    mean = wanted.sum(axes) / count
-    variance = (wanted - mean).masked_fill(~mask, 0.0).square().sum(axes) / count
-    error = (made - wanted).masked_fill(~mask, 0.0).square().sum(axes) / count
+    count = over(mask.sum(axes)).clamp(min=1)
+    mean = over(wanted.sum(axes)) / count
+    variance = over((wanted - mean).masked_fill(~mask, 0.0).square().sum(axes)) / count
+    error = over((made - wanted).masked_fill(~mask, 0.0).square().sum(axes)) / count
     return (error / variance.clamp(min=smallest)).sum()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybridgen.codecs import FeatureGroup
 from hybridgen.models.building import build_stack
+from hybridgen.models.processes import BatchNorm, summed, together
 from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
     calls_of,
@@ -249,8 +250,7 @@ class SequenceAutoencoder(nn.Module):
             than many narrow ones: what is noise from step to step only survives so.
     """
 
-    #: Weight of the squared correlations between dimensions of the code.
-    decorrelation = 0.1
+    decorrelation = 0.1  # weight of the squared correlations between dimensions of the code
 
     def __init__(
         self,
@@ -267,7 +267,7 @@ class SequenceAutoencoder(nn.Module):
         inputs = steps_per_call * (layout.num_features + layout.num_conditions)
         self.encoder = build_stack({**stack, "bidirectional": True}, inputs)
         self.to_code = nn.Linear(3 * self.encoder.output_size, code_size)
-        self.normalise = nn.BatchNorm1d(code_size, affine=False)
+        self.normalise = BatchNorm(code_size)
         self.register_buffer("white", torch.eye(code_size))
         self.register_buffer("unwhite", torch.eye(code_size))
         given = layout.num_conditions * steps_per_call
@@ -332,8 +332,8 @@ class SequenceAutoencoder(nn.Module):
 
 def _correlation(code: Tensor) -> Tensor:
     """Sum of the squared correlations between the dimensions of normalised codes ``(B, D)``, for each dimension."""
-    correlations = code.T @ code / len(code)
-    return (correlations.square().sum() - correlations.diagonal().square().sum()) / code.shape[1]
+    squares = (summed(code.T @ code) / together(len(code), code.device)).square()
+    return (squares.sum() - squares.diagonal().sum()) / code.shape[1]
 
 
 class CodeGenerator(nn.Module):

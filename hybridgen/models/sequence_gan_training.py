@@ -56,7 +56,7 @@ class Updates:
             self._cache_codes()
         options, values, rows = self.hparams, {}, len(batch.values)
         for number in range(step * options.latent_updates, (step + 1) * options.latent_updates):
-            chosen = torch.randint(len(self._codes), (rows,), generator=self._random).to(self.device)
+            chosen = self._chosen(rows).to(self.device)
             real = self._codes[chosen]
             labels = None if self._labels is None else self._labels[chosen]
 
@@ -74,6 +74,10 @@ class Updates:
                 self.critic.requires_grad_(False)
                 values |= self._update_generator(made, judge(made), judge, real, number)
         return values
+
+    def _chosen(self, rows: int) -> Tensor:
+        """Which codes ``(rows,)`` an update is of."""
+        return torch.randint(len(self._codes), (rows,), generator=self._random)
 
     def _update_over_sequences(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
         options, number = self.hparams, step // self.hparams.accumulate_batches

@@ -16,6 +16,7 @@ from hybridgen.heads.elements import ElementHead
 from hybridgen.heads.relaxed import draw
 from hybridgen.models.building import build_stack
 from hybridgen.models.feature_head import FeatureHead
+from hybridgen.models.processes import BatchNorm
 from hybridgen.models.sequence_gan_output import calls_of, ends, folded, joined, over_time, pool, valid_steps
 from hybridgen.models.sequence_gan_parts import Layout, Sample, one_hot
 from hybridgen.objectives.variational import DiagonalGaussian
@@ -135,7 +136,7 @@ class SequenceEncoder(nn.Module):
         width = 3 * self.stack.output_size
         self.to_mean = nn.Linear(width, latent_size)
         self.to_log_variance = nn.Linear(width, latent_size) if variational else None
-        self.normalise = None if variational else nn.BatchNorm1d(latent_size, affine=False)
+        self.normalise = None if variational else BatchNorm(latent_size)
 
     def forward(self, rows: Rows) -> DiagonalGaussian:
         """The posterior of each row, ``(B, D)``; without variance its log is -inf."""

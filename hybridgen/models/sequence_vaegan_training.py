@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hybridgen.models import sequence_gan_judging as judging
+from hybridgen.models.processes import shared
 from hybridgen.models.sequence_gan_output import valid_steps
 from hybridgen.models.sequence_gan_parts import Scores
 from hybridgen.models.sequence_vaegan_network import Rows
@@ -50,7 +51,8 @@ class HybridUpdates:
     def _generate(self, rows: Rows, step: int) -> dict[str, Any]:
         options, values = self.hparams, {}
         reconstruction, size = options.reconstruction, len(rows.values)
-        frames = rows.frames.float().mean()
+        _, means = shared({"frames": rows.frames.float().mean()}, size, rows.values.device)
+        frames = means["frames"]
         loss, z, half = rows.values.new_zeros(()), None, 0
         if self.generator.encoder is not None:
             posterior = self.generator.encoder(rows)
@@ -65,7 +67,7 @@ class HybridUpdates:
             loss = loss + options.likelihood_weight * nll / frames
         if self.critic is not None:
             self.critic.requires_grad_(False)
-            loss = loss + self._judged(rows, z, half, values)
+            loss = loss + self._judged(rows, z, half, frames, values)
         values["loss"] = loss.detach()
         if self._update(1, self.generator, loss, step):
             self.average.update_parameters(self.generator)
@@ -73,7 +75,7 @@ class HybridUpdates:
             self.critic.requires_grad_(True)
         return values
 
-    def _judged(self, rows: Rows, z: Tensor | None, half: int, values: dict[str, Any]) -> Tensor:
+    def _judged(self, rows: Rows, z: Tensor | None, half: int, frames: Tensor, values: dict[str, Any]) -> Tensor:
         """The terms that the critic has a say in, weighted."""
         options, size = self.hparams, len(rows.values)
         compares = options.reconstruction in ("features", "both")
@@ -95,7 +97,9 @@ class HybridUpdates:
         if compares:
             features = self.critic(rows.sample(made[:size])).outputs
             distance = 0.5 * (features - real.outputs).square().sum(-1)  # (B, T)
-            distance = distance.mean() if valid is None else distance.masked_fill(~valid, 0.0).sum() / valid.sum()
+            if valid is not None:
+                distance = distance.masked_fill(~valid, 0.0)
+            distance = distance.sum() / (size * frames)
             values["feature_distance"] = distance.detach()
             loss = loss + options.feature_weight * distance
         return loss

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_two_processes import free_port
+from .forked import free_port
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 

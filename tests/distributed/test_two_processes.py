@@ -1,53 +1,36 @@
 """Two processes that share a batch train as one that has all of it: gloo on this machine's CPU."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from .scenarios import OTHERS, SCENARIOS, run
+from .forked import exit_codes
+from .scenarios import SCENARIOS, run
 
-pytestmark = pytest.mark.distributed
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo"),
+]
 
 
-def two_processes(folder, *names):
-    """Run scenarios in two processes; for each, what the first has and what the second."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    script = Path(__file__).parent / "scenarios.py"
-    processes = []
-    for rank in range(2):
-        env = os.environ | address | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(script), str(folder), *names]
-        processes.append(
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    try:
-        said = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert all(process.returncode == 0 for process in processes), "\n".join(said)[-4000:]
-    read = [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for name in names for rank in range(2)]
-    return dict(zip(names, zip(read[::2], read[1::2], strict=True), strict=True))
+def train(rank, name, folder):
+    torch.save(vars(run(name, folder, 2)), folder / f"{rank}.pt")
 
 
-def test_two_processes_are_one(tmp_path):
-    """One test for all models: what takes long is starting the processes."""
-    found = two_processes(tmp_path, *SCENARIOS, *OTHERS)
-    wrong = {name: differences(run(name, tmp_path, 1), *found[name]) for name in SCENARIOS}
-    assert wrong == {name: [] for name in SCENARIOS}
-    # A number gone wrong in one process: both leave the step out, and go on together.
-    first, second = found["one_rank_breaks"]
+def in_two_processes(name, folder):
+    """Train a scenario; what the first process has and what the second."""
+    assert exit_codes(train, name, folder) == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_processes_are_one(name, tmp_path):
+    found = in_two_processes(name, tmp_path)
+    assert differences(run(name, tmp_path, 1), *found) == []
+
+
+def test_a_number_gone_wrong_in_one_process(tmp_path):
+    """Both leave the step out, and go on together."""
+    first, second = in_two_processes("one_rank_breaks", tmp_path)
     assert first["skipped"] == second["skipped"] == 2  # once in each epoch
     assert torch.equal(first["weights"], second["weights"])
     assert first["weights"].isfinite().all()

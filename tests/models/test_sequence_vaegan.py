@@ -148,13 +148,13 @@ def test_the_encoder_does_not_learn_to_please_the_critic():
     rows = Rows.of(next(iter(data.train_dataloader())))
     model._random = torch.Generator().manual_seed(0)
     posterior = model.generator.encoder(rows)
-    z, values = model._code(posterior), {}
+    z, values, frames = model._code(posterior), {}, rows.frames.float().mean()
     model.hparams.feature_weight = 0.0
-    verdict = model._judged(rows, z, len(z) // 2, values)
+    verdict = model._judged(rows, z, len(z) // 2, frames, values)
     assert gradients(verdict, model.generator.encoder) == 0
     assert gradients(verdict, model.generator.decoder) > 0
     model.hparams.feature_weight = 1.0
-    assert gradients(model._judged(rows, z, len(z) // 2, values), model.generator.encoder) > 0
+    assert gradients(model._judged(rows, z, len(z) // 2, frames, values), model.generator.encoder) > 0
 
 
 def test_half_of_what_the_critic_sees_are_reconstructions():
