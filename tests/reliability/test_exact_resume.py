@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 import torch
 from harness import LINES, TEXT, assert_exact, bits, some_of, train
 
-from hybridgen.data import PianoRollData, SeriesData, TextData
+from hybridgen.data import ImageRowsData, PianoRollData, SeriesData, TextData
 from hybridgen.models import (
+    DRAW,
     LanguageModel,
     LatentGAN,
     SequenceGAN,
@@ -48,16 +49,21 @@ def rolls(cls, **options):
     return cls(stack=STACK, warmup_steps=2, **options), PianoRollData(source="embedded", batch_size=2, max_length=6)
 
 
-def series():
-    return SeriesData(source="sines", num_series=32, length=5, num_features=2, batch_size=8)
+def images():
+    model = DRAW(glimpses=2, latent_size=2, stack=STACK, read_size=2, write_size=2, warmup_steps=2)
+    return model, ImageRowsData(levels=2, batch_size=4, evaluation_batch_size=16)
 
 
-def sequence_gan(mode):
+def series(batch_size=8):
+    return SeriesData(source="sines", num_series=32, length=5, num_features=2, batch_size=batch_size)
+
+
+def sequence_gan(mode, batch_size=8):
     small = {"sequence_noise": 2, "step_noise": 2, "code_size": 3, "hidden_size": 6, "num_layers": 2}
     steps = {"autoencoder_steps": 3, "latent_updates": 2, "warmup_steps": 2, "accumulate_batches": 2}
     model = SequenceGAN(mode=mode, stack=STACK, **small, **steps)
     model.alarm.patience = 3
-    return model, series()
+    return model, series(batch_size)
 
 
 def latent_gan(folder):
@@ -69,11 +75,11 @@ def latent_gan(folder):
     return LatentGAN(vae=vae, codec=data.codec.to_config(), **small), data
 
 
-def sequence_vaegan():
+def sequence_vaegan(batch_size=8):
     model = SequenceVAEGAN(
         stack=STACK, latent_size=2, warmup_steps=2, accumulate_batches=2, autoregressive=True, history_dropout=0.2
     )
-    return model, series()
+    return model, series(batch_size)
 
 
 PLATEAU = {"schedule": "plateau", "schedule_options": {"patience": 0, "threshold": 0.9}, "learning_rate": 0.1}
@@ -115,6 +121,7 @@ CASES = {
     "sequence GAN, latent": (lambda d: sequence_gan("latent"), {}),
     "latent GAN": (latent_gan, {"limit_train_batches": 3}),
     "sequence VAEGAN": (lambda d: sequence_vaegan(), {"limit_train_batches": 3}),
+    "DRAW": (lambda d: images(), {"limit_train_batches": 3, "limit_val_batches": 1}),
 }
 
 
