@@ -92,7 +92,7 @@ def one(name: str, variant: str, seed: int, options: argparse.Namespace) -> dict
         taken.write_text(f"{time.monotonic() - begun:.1f}\n")
     checkpoint = folder / "checkpoints" / "last.ckpt"  # the same number of batches for all
     metrics = scores(checkpoint, folder / "config.yaml", seed, options)
-    metrics |= tested(folder, "last")
+    metrics |= tested(folder, "last", [])
     metrics["parameters"] = parameters(checkpoint)
     metrics["seconds"] = float(taken.read_text())
     scored.write_text(json.dumps(metrics, indent=1) + "\n")

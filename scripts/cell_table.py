@@ -128,7 +128,7 @@ def one(
         quiet = ["--wandb", "off", "--trainer.enable_progress_bar", "false"]
         hybridgen("fit", "--config", str(path), *where, *quiet)
     seconds = time.monotonic() - begun
-    result = tested(folder, "best") | {
+    result = tested(folder, "best", []) | {
         "seconds": round(seconds, 1),
         "parameters": parameters(folder / "checkpoints" / "best.ckpt"),
     }

@@ -104,7 +104,7 @@ def evaluate(folder: Path, checkpoint: str) -> dict[str, float]:
     return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
 
 
-def test(folder: Path, checkpoint: str, more: Sequence[str] = ()) -> dict[str, float]:
+def test(folder: Path, checkpoint: str, more: Sequence[str]) -> dict[str, float]:
     """The figures of the test data."""
     config, path = folder / "config.yaml", folder / "checkpoints" / f"{checkpoint}.ckpt"
     with tempfile.TemporaryDirectory() as scratch:
