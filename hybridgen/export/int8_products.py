@@ -5,8 +5,9 @@ The product is FBGEMM's (Khudia et al. 2021, arXiv:2101.05615), as torch carries
 row; the numbers they meet are rounded to 7 bits with one scale for each call, found on the way. Seven, since eight
 overflow the 16-bit sums of processors without VNNI, which was measured to cost a fifth of the signal.
 
-Any cell and any head becomes such a step: it is traced, what depends on weights alone is worked out once, and every
-``linear`` with a constant matrix takes the int8 product.
+Any cell and any head becomes such a step: it is traced, what depends on weights alone is worked out once (also what
+the first layer makes of every token, where they are few), and every ``linear`` with a constant matrix takes the int8
+product.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,27 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
+from hybridgen.cells.stepping import LARGEST_TABLE
 from hybridgen.export.graphs import trace_step
-from hybridgen.export.int8 import is_matrix, quantise
+from hybridgen.export.int8 import dequantise, is_matrix, quantise
 from hybridgen.export.networks import TokenNetwork
 
 #: The engine of torch that multiplies.
 ENGINE = "fbgemm"
-_LINEAR = torch.ops.aten.linear.default
+_ATEN = torch.ops.aten
+_LINEAR, _EMBEDDING = _ATEN.linear.default, _ATEN.embedding.default
+#: The same by functions that Python calls faster: at batch 1 the calls are what a small step consists of.
+_FASTER = {
+    _ATEN.add.Tensor: torch.add,
+    _ATEN.addcmul.default: torch.addcmul,
+    _ATEN.chunk.default: torch.chunk,
+    _ATEN.lerp.Tensor: torch.lerp,
+    _ATEN.log_softmax.int: torch.log_softmax,
+    _ATEN.mul.Tensor: torch.mul,
+    _ATEN.sigmoid.default: torch.sigmoid,
+    _ATEN.sub.Tensor: torch.sub,
+    _ATEN.tanh.default: torch.tanh,
+}
 
 
 class Int8Linear(nn.Module):
@@ -126,13 +141,23 @@ def _with_int8_products(program: torch.export.ExportedProgram) -> fx.GraphModule
         elif node.all_input_nodes and all(each in known for each in node.all_input_nodes):
             given = fx.map_arg((node.args, dict(node.kwargs)), known.__getitem__)
             known[node] = node.target(*given[0], **given[1])
+        elif node.target is _ATEN.to.dtype and node.args[0].meta["val"].dtype is node.args[1]:
+            copied[node] = carried(node.args[0])
         elif node.target is _LINEAR and node.args[1] in known and _serves(known[node.args[1]]):
+            bias = known[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
+            weight, before = known[node.args[1]], node.args[0]
             name = f"product_{len(copied)}"
-            bias = node.args[2] if len(node.args) > 2 else None
-            root.add_module(name, Int8Linear(known[node.args[1]], None if bias is None else known[bias]))
-            copied[node] = new.call_module(name, (carried(node.args[0]),))
+            if before.target is _EMBEDDING and before.args[0] in known and len(known[before.args[0]]) <= LARGEST_TABLE:
+                # What this layer makes of every token there is, worked out once from the int8 weights.
+                table = nn.functional.linear(known[before.args[0]], dequantise(*quantise(weight)), bias)
+                root.register_buffer(name, table)
+                copied[node] = new.call_function(_EMBEDDING, (new.get_attr(name), carried(before.args[1])))
+            else:
+                root.add_module(name, Int8Linear(weight, bias))
+                copied[node] = new.call_module(name, (carried(before),))
         else:
             copied[node] = new.node_copy(node, carried)
+            copied[node].target = _FASTER.get(node.target, node.target)
     # Checks of shapes that export left behind, and what only they used.
     for node in reversed(new.nodes):
         if not node.users and node.op not in ("output", "placeholder"):
