@@ -1,11 +1,12 @@
-"""Mixed precision, accumulated gradients and clipping: each model with each, or a reason why not."""
+"""Mixed precision, accumulated gradients, clipping, compiled cells: each model with each, or a reason why not."""
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from hybridgen.data import PianoRollData, SeriesData, TextData
+from hybridgen.data import ImageRowsData, PianoRollData, SeriesData, TextData
 from hybridgen.models import (
+    DRAW,
     LanguageModel,
     LatentGAN,
     SequenceGAN,
@@ -14,7 +15,7 @@ from hybridgen.models import (
     TextVAE,
     VariationalRNN,
 )
-from hybridgen.tracking import SkipNonFinite
+from hybridgen.tracking import CompileCells, SkipNonFinite
 
 PROSE = "".join(
     f"the {a} cat sat on the {b} mat\n" for a in ("big", "red", "old") for b in ("wet", "new", "far", "soft")
@@ -55,17 +56,25 @@ MODELS = {
     "sequence_gan_latent": lambda folder: (SequenceGAN(**LATENT, **GAN), series()),
     "sequence_vaegan": lambda folder: (SequenceVAEGAN(latent_size=3, **GAN), series()),
     "latent_gan": latent_gan,
+    "draw": lambda folder: (
+        DRAW(glimpses=2, latent_size=3, stack=STACK, read_size=2, write_size=2, warmup_steps=0),
+        ImageRowsData(levels=2, batch_size=8),
+    ),
 }
+
+
+def weight_drop(folder):
+    return LanguageModel(stack=STACK | {"weight_drop": 0.3}, embedding_size=6, warmup_steps=0), text(folder, "lanes")
 
 
 def rolls():
     return PianoRollData(batch_size=16, max_length=6)
 
 
-def train(name, folder, *, updates=6, **options):
-    """Train a few batches; the model, its weights before, and what the guard has seen."""
+def train(name, folder, *, updates=6, callbacks=(), **options):
+    """Train a few batches; the trainer, the model and its weights before."""
     pl.seed_everything(0, verbose=False)
-    model, data = MODELS[name](folder)
+    model, data = (MODELS | {"weight_drop": weight_drop})[name](folder)
     guard, before = SkipNonFinite(), {}
 
     class Before(pl.Callback):
@@ -75,7 +84,7 @@ def train(name, folder, *, updates=6, **options):
     given = {"accelerator": "cpu", "max_epochs": 1, "limit_train_batches": updates, "logger": False} | options
     trainer = pl.Trainer(
         **given, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, limit_val_batches=0, callbacks=[guard, Before()],
+        num_sanity_val_steps=0, limit_val_batches=0, callbacks=[guard, Before(), *callbacks],
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     assert guard.skipped.total == getattr(model, "skipped_updates", 0) == 0
@@ -89,14 +98,17 @@ def moved(model, before):
     return {name.split(".")[0] for name, old in before.items() if not torch.equal(old, now[name])}
 
 
+def losses(trainer):
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "loss" in name}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_trains(name, tmp_path):
     trainer, model, before = train(name, tmp_path, precision="bf16-mixed")
     assert moved(model, before) == {n.split(".")[0] for n in before if not n.startswith("average")}
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # what is mixed is the arithmetic
-    losses = {k: float(v) for k, v in trainer.callback_metrics.items() if "loss" in k}
-    assert losses
-    assert all(torch.tensor(value).isfinite() for value in losses.values())
+    assert losses(trainer)
+    assert all(torch.tensor(value).isfinite() for value in losses(trainer).values())
 
 
 AUTOMATIC = [n for n in MODELS if "gan" not in n]
@@ -127,3 +139,32 @@ def test_a_gan_clips_and_accumulates_by_its_own_options(name, tmp_path):
         with pytest.raises(ValueError, match=f"trainer.{option} is not for {type(model).__name__}, .*: (use|leave)"):
             check_trainer(trainer, model, data, default_clip=1.0, training=True)
     check_trainer(SimpleNamespace(**chosen, **plain), model, data, default_clip=1.0, training=True)
+
+
+#: Models that compile in seconds; the others go the same way, in the slow tests.
+SOON = ("language_model", "draw", "sequence_gan_direct")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SOON else pytest.mark.slow) for n in MODELS if n != "latent_gan"]
+)
+def test_compiled_cells_train_alike(name, tmp_path, caplog):
+    counters = torch._dynamo.utils.counters["stats"]
+    plain, _, _ = train(name, tmp_path, updates=2)
+    assert not counters["unique_graphs"]
+    compiled, model, before = train(name, tmp_path, updates=2, callbacks=[CompileCells("aot_eager")])
+    assert counters["unique_graphs"] > 0
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4, abs=1e-5)
+    assert moved(model, before)
+    critic = name in ("sequence_gan_direct", "sequence_vaegan")
+    assert ("cells of the critic are not compiled" in caplog.text) == critic
+    assert not any("step" in vars(module) for module in model.modules())
+
+
+def test_compiling_is_refused_where_there_is_nothing_to_compile(tmp_path):
+    with pytest.raises(ValueError, match="LatentGAN trains no cells: leave it out"):
+        train("latent_gan", tmp_path, updates=1, callbacks=[CompileCells("aot_eager")])
+    with pytest.raises(ValueError, match="cells of stack, which has weight_drop: set it to 0"):
+        train("weight_drop", tmp_path, updates=1, callbacks=[CompileCells("aot_eager")])
+    with pytest.raises(ValueError, match="backend of CompileCells is 'inducter': choose one of "):
+        CompileCells("inducter")
