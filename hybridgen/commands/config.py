@@ -1,11 +1,11 @@
 """`hybridgen config`: list, show, copy and check configurations."""
 
-import shutil
 import sys
 from pathlib import Path
 
 from hybridgen import experiments
 from hybridgen.commands.options import Parser
+from hybridgen.data.files import whole_file
 
 
 def run(arguments: list[str]) -> int:
@@ -56,10 +56,9 @@ def _copy(name: str, destination: str, *, force: bool) -> None:
         raise ValueError(f"DEST: there is no folder {target.parent}: make it first")
     if target.exists() and not force:
         raise ValueError(f"DEST: {target} exists: give another name, or --force to replace it")
-    partial = target.with_name(target.name + ".partial")
     try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with whole_file(target) as (file, _):
+            file.write(source.read_bytes())
     except OSError as error:
         raise ValueError(f"DEST: {target} cannot be written ({error.strerror})") from None
     print(f"{target} written: hybridgen fit --config {target}", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridgen.commands.options import Parser
 from hybridgen.commands.run_config import config_of, data_section
+from hybridgen.data.files import write_text
 
 DESCRIPTION = """
 Compare what a checkpoint generates with the data it was trained on. Series: discriminative and predictive score exactly
@@ -75,10 +76,8 @@ def run(arguments: list[str]) -> int:
         folder = Path(options.out)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "evaluation.json"
-        partial = path.with_name(path.name + ".partial")
         found = {"metrics": report.metrics(), "runs": options.runs, "iterations": options.iterations}
-        partial.write_text(json.dumps(found | {"details": report.to_dict()}, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_text(path, json.dumps(found | {"details": report.to_dict()}, indent=2) + "\n")
         print(f"{path} written", file=sys.stderr)
     return 0
 

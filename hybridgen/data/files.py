@@ -47,14 +47,23 @@ def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole; line ends are as they are in the text.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    with whole_file(path) as (handle, _):
+        handle.write(text.encode("utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole.
 
     Raises:
         OSError: It cannot be written.
     """
-    with whole_file(path) as (handle, _):
-        handle.write(json.dumps(value).encode("utf-8"))
+    write_text(path, json.dumps(value))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -29,11 +29,6 @@ class ExactResume(Checkpoint):
         self._options: Any = None
         self._resumes = False
 
-    @property
-    def resumed_at(self) -> int | None:
-        """Batches after which the optimiser had stepped where this training went on, or None for a new one."""
-        return None if self._loaded is None else int(self._loaded["rows_before"])
-
     # Saving ------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -174,6 +174,12 @@ def lock(folder: Path) -> None:
 
 
 def unlock() -> None:
-    """Let others into the run folders of this process."""
+    """Let others into the run folders of this process; one that holds nothing, since nothing began, is removed."""
     while _LOCKED:
-        _LOCKED.pop().close()
+        file = _LOCKED.pop()
+        path = Path(file.name)
+        # A start that fails on its data would leave a number that means nothing.
+        if path.parent.is_dir() and [each.name for each in path.parent.iterdir()] == [path.name]:
+            path.unlink()
+            path.parent.rmdir()
+        file.close()

@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 import plotly.offline
 
+from hybridgen.data.files import write_text
 from hybridgen.report.latent_map import LatentMap, map_latents
 from hybridgen.report.media import Gallery, galleries
 from hybridgen.report.metrics import Curve, against
@@ -73,10 +74,8 @@ def write_report(
     """
     sections = [section_of(run, number, text, stages, look_inside) for number, run in enumerate(runs)]
     page = render(sections, [run_data(run) for run in runs])
-    partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(out)
+        write_text(out, page)
     except OSError as error:
         raise ValueError(f"--out: {out} cannot be written ({error.strerror})") from None
 

@@ -1,10 +1,13 @@
 """What `hybridgen test` leaves in the run folder: its figures, for the report."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+
+from hybridgen.data.files import write_text
 
 #: The file's name.
 FIGURES = "test.json"
@@ -39,9 +42,6 @@ class WriteFigures(pl.Callback):
             "limit_test_batches": batches[0] if batches else None,
             "metrics": metrics,
         }
-        partial = folder / (FIGURES + ".partial")
-        try:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            partial.replace(folder / FIGURES)
-        except OSError:
-            pass  # a run folder that only others may write: the figures are in the terminal
+        # In a run folder that only others may write, the figures are in the terminal alone.
+        with contextlib.suppress(OSError):
+            write_text(folder / FIGURES, json.dumps(found, indent=1) + "\n")

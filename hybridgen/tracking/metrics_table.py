@@ -1,6 +1,7 @@
 """``metrics.csv``: every logged number of a run, also of one that was interrupted and went on."""
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities import rank_zero_only
+
+from hybridgen.data.files import write_text
 
 _KEPT = ".metrics.csv.kept"
 
@@ -37,12 +40,11 @@ class MetricsTable(CSVLogger):
         writer = super().experiment
         if kept.is_file():
             header, rows = _read(kept, self.rows_before)
-            partial = folder / (_KEPT + ".partial")
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                out = csv.DictWriter(file, fieldnames=header)
-                out.writeheader()
-                out.writerows(rows)
-            os.replace(partial, table)
+            text = io.StringIO(newline="")
+            out = csv.DictWriter(text, fieldnames=header)
+            out.writeheader()
+            out.writerows(rows)
+            write_text(table, text.getvalue())
             kept.unlink()
             writer.metrics_keys = header
         return writer

@@ -12,6 +12,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from hybridgen.data.files import write_text
+
 #: Seconds that the other processes wait for what the first one chooses.
 PATIENCE = 120.0
 #: Stores that this process has: the first may be where the others' stores are, for as long as it lives.
@@ -33,11 +35,6 @@ class NoiseByRank(pl.Callback):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002  # libraries that draw from it
-
-
-def processes_started_apart() -> bool:
-    """Whether a launcher (torchrun, SLURM) started several processes of this training, none by another."""
-    return _torchrun() or _slurm_job() is not None
 
 
 def chosen_by_first(what: str, choose: Callable[[], str], folder: str | Path) -> str:
@@ -126,9 +123,7 @@ def _by_file(name: str, choose: Callable[[], str], folder: Path) -> str:
     if int(os.environ["SLURM_PROCID"]) == 0:
         chosen = choose()
         folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(chosen, encoding="utf-8")
-        os.replace(partial, file)
+        write_text(file, chosen)
         return chosen
     waited = time.monotonic()
     while not file.is_file():

@@ -1,5 +1,6 @@
 """``run.json`` in a run folder: what a run is, what it runs on, and whether it is over."""
 
+import contextlib
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from hybridgen.data.files import write_text
 from hybridgen.run_record import RECORD, process_started, read_record
 from hybridgen.tracking.wandb_logger import circumstances
 
@@ -72,6 +74,8 @@ class RunRecord(pl.Callback):
         self._write(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if "started" not in self.values:
+            return  # The data could not be read: nothing began that could be told of.
         stopped = isinstance(exception, KeyboardInterrupt) or type(exception).__name__ in _STOPS
         self.values["state"] = "interrupted" if stopped else "failed"
         self.values["error"] = None if stopped else f"{type(exception).__name__}: {exception}"[:500]
@@ -84,12 +88,9 @@ class RunRecord(pl.Callback):
         self.values["updated"] = time.time()
         self.values["epochs"] = trainer.current_epoch
         self.values["steps"] = trainer.global_step
-        partial = self.path.with_name(self.path.name + ".partial")
-        try:
-            partial.write_text(json.dumps(self.values, indent=1, default=str) + "\n", encoding="utf-8")
-            partial.replace(self.path)
-        except OSError:
-            pass  # A full disk is told by what matters more, the checkpoint.
+        # A full disk is told by what matters more, the checkpoint.
+        with contextlib.suppress(OSError):
+            write_text(self.path, json.dumps(self.values, indent=1, default=str) + "\n")
 
 
 def count_parameters(parameters: Iterable[Any]) -> int:
