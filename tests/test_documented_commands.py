@@ -39,7 +39,8 @@ def sections(path):
 def what_a_reader_has(folder):
     """Files that stand in the examples for the reader's own."""
     (folder / "my_texts").mkdir()
-    (folder / "my_texts" / "a.txt").write_text("one two three, four five six.\n" * 3000)
+    for number in range(20):
+        (folder / "my_texts" / f"{number}.txt").write_text("one two three, four five six.\n" * 200)
     rows = "".join(f"{i},{(i % 24) / 24},{(i % 7) / 7}\n" for i in range(600))
     (folder / "table.csv").write_text("time,load,wind\n" + rows)
     config = yaml.safe_load(experiments.find("language_model/embedded").read_text())
