@@ -137,11 +137,7 @@ class RecurrentGenerator(nn.Module):
             self.attributes = perceptron(sequence_noise + layout.num_labels, 64, 1, layout.num_attributes)
 
     def draw(self, batch_size: int, steps: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The noise of a batch, on the CPU; the first rows do not depend on the length.
-
-        Returns:
-            By name, ``(B, size)`` of a whole sequence and ``(B, T, size)`` of its steps.
-        """
+        """Noise on the CPU, ``(B, size)`` and of steps ``(B, T, size)``; the first rows do not depend on the length."""
         calls = -(-steps // self.steps_per_call)
         noise = {"sequence": torch.randn(batch_size, self.sequence_noise, generator=generator)}
         if self.attribute_output is not None:
@@ -358,11 +354,7 @@ class CodeGenerator(nn.Module):
         self.layers = perceptron(noise_size + layout.num_labels, hidden_size, num_layers, self.width)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The noise of a batch, on the CPU.
-
-        Returns:
-            By name, ``(B, size)``.
-        """
+        """The noise of a batch, ``(B, size)`` by name, on the CPU."""
         return {
             "code": torch.randn(batch_size, self.noise_size, generator=generator),
             "attribute_chance": torch.rand(batch_size, self.width - self.free, generator=generator),
