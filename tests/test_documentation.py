@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from hybridgen import cells, codecs, heads, models
-from hybridgen.cli import COMMANDS
+from hybridgen.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -31,9 +32,23 @@ def _registry_as_it_was():
         table.update(rows)
 
 
+def export_small(folder):
+    """What an example of exporting.md reads: the int8 files of a language model, in the folder ``small``."""
+    codec = codecs.CharacterCodec.train(["The reader of an example. "])
+    model = models.LanguageModel(stack={"cell": "lstm", "hidden_size": 32}, embedding_size=32, codec=codec.to_config())
+    saved = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(saved)
+    torch.save(saved, folder / "model.ckpt")
+    options = ["--ckpt", str(folder / "model.ckpt"), "--format", "int8", "--out", str(folder / "small")]
+    assert main(["export", *options]) == 0
+
+
 @pytest.mark.usefixtures("_registry_as_it_was")
 @pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_examples_run(code):
+def test_python_examples_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if 'load_network("small")' in code:
+        export_small(tmp_path)
     exec(compile(code, "example", "exec"), {})
 
 
