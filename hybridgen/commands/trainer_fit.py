@@ -49,6 +49,8 @@ def check_trainer(trainer: Any, model: Any, data: Any, *, default_clip: float, t
     if "fsdp" in strategy.lower():
         if not torch.cuda.is_available():
             raise ValueError(f"trainer.strategy is {strategy}, which needs GPUs: use ddp")
+        if not model.automatic_optimization:
+            raise ValueError(f"trainer.strategy {strategy} cannot train {name}, whose networks take turns: use ddp")
         if trainer.gradient_clip_val is not None and trainer.gradient_clip_algorithm in (None, "norm"):
             raise ValueError(
                 f"trainer.strategy {strategy} cannot clip gradients by their norm: give --trainer.gradient_clip_val "

@@ -18,6 +18,7 @@ from hybridgen.reliability.resume import ExactResume
 from hybridgen.reliability.run_choice import CHECKPOINTS, Choice
 from hybridgen.reliability.saving import MINUTES, KeepLast
 from hybridgen.reliability.termination import StopOnSignal
+from hybridgen.reliability.verify import read
 from hybridgen.tracking.dashboard import TrackWandb
 from hybridgen.tracking.figures import WriteFigures
 from hybridgen.tracking.finite import SkipNonFinite
@@ -79,8 +80,8 @@ def training_callbacks(
     return added
 
 
-#: Strategies that write checkpoints in pieces, by their own way.
-_SHARDED = ("fsdp", "deepspeed")
+#: Strategies that write checkpoints by their own way.
+_OWN_FILES = ("deepspeed",)
 
 
 def checkpoint_plugins(
@@ -96,8 +97,11 @@ def checkpoint_plugins(
         training: whether the model is trained, not only evaluated.
     """
     plugins = [] if own is None else [*(own if isinstance(own, list) else [own])]
-    sharded = any(name in str(config.trainer.strategy).lower() for name in _SHARDED)
-    if sharded or any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+    strategy = str(config.trainer.strategy).lower()
+    if "fsdp" in strategy and choice is not None:
+        # Lightning reads it in a way of its own there, which would run what is in the file, and asks no plugin.
+        check_fit(read(choice.checkpoint), model, training=training)
+    if any(name in strategy for name in _OWN_FILES) or any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         return plugins
     ours = SafeCheckpointIO(inspect=lambda checkpoint: check_fit(checkpoint, model, training=training))
     if choice is not None:

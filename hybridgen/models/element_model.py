@@ -20,6 +20,7 @@ from hybridgen.closest import did_you_mean
 from hybridgen.data import ElementBatch
 from hybridgen.evaluation.frames import FrameTotals
 from hybridgen.models.optimisation import adamw, warmup_then
+from hybridgen.models.processes import whole_parameters
 from hybridgen.tracking.elements import SampleElements
 
 
@@ -177,12 +178,9 @@ class ElementModel(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and the schedule, counted in batches."""
         options = self.options
-        optimizer = adamw(
-            [self],
-            learning_rate=options["learning_rate"],
-            weight_decay=options["weight_decay"],
-            betas=tuple(options["betas"]),
-        )
+        given = {name: options[name] for name in ("learning_rate", "weight_decay")}
+        with whole_parameters(self):
+            optimizer = adamw([self], **given, betas=tuple(options["betas"]))
         scheduler = warmup_then(
             optimizer,
             schedule=options["schedule"],

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
 from hybridgen.closest import did_you_mean
+from hybridgen.models.processes import whole_parameters
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -79,13 +80,14 @@ def configure(module: Any) -> tuple[list[torch.optim.Optimizer], list[dict[str, 
     """
     options = module.hparams
     betas = {"betas": tuple(options.betas)} if options.optimizer in ("adamw", "adam") else {}
-    optimizer = make_optimizer(
-        [module],
-        options.optimizer,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        options=betas | (options.optimizer_options or {}),
-    )
+    with whole_parameters(module):
+        optimizer = make_optimizer(
+            [module],
+            options.optimizer,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            options=betas | (options.optimizer_options or {}),
+        )
     fuse_(optimizer, module.device)
     schedulers = make_schedule(
         optimizer,
