@@ -24,7 +24,9 @@ def add_sentences(opened: Opened) -> None:
         with gr.Row():
             share = gr.Slider(0, 1, 0.5, step=0.01, label="way through the latent", scale=3)
             path = gr.Radio(["slerp", "lerp"], value="slerp", label="path", info="great arc, or straight line")
-        here = gr.Textbox(label="what the model writes there", lines=2, interactive=False, buttons=["copy"])
+        here = gr.Textbox(
+            label="what the model writes there", lines=2, interactive=False, buttons=["copy"], elem_classes="written"
+        )
         note = gr.Textbox(label="of it", interactive=False)
         show = gr.Button("Show the whole way", variant="primary")
         table = gr.Dataframe(
@@ -55,7 +57,9 @@ def add_sentences(opened: Opened) -> None:
             number = gr.Slider(1, _MOST, 5, step=1, label="sentences")
             decoding = decoding_fields(LONGEST, 60)
             draw = gr.Button("Write", variant="primary")
-        drawn = gr.Textbox(label="sentences from the prior", lines=20, interactive=False, buttons=["copy"])
+        drawn = gr.Textbox(
+            label="sentences from the prior", lines=20, interactive=False, buttons=["copy"], elem_classes="drawn"
+        )
 
     def sample(number: float, *chosen: float) -> str:
         return "\n".join(from_prior(model, whole(number, "sentences", 1, _MOST), decoding_of(*chosen)))

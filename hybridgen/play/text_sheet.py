@@ -48,12 +48,14 @@ def add_text(opened: Opened) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             prompt = gr.Textbox(label="prompt", lines=4, placeholder="empty: where a document starts")
-            fields = decoding_fields(2000, 256)
+            fields = decoding_fields(10000, 256)
             with gr.Row():
                 write = gr.Button("Write", variant="primary")
                 stop = gr.Button("Stop")
         with gr.Column(scale=3):
-            text = gr.Textbox(label="text", lines=24, max_lines=24, interactive=False, buttons=["copy"])
+            text = gr.Textbox(
+                label="text", lines=24, max_lines=24, interactive=False, buttons=["copy"], elem_classes="written"
+            )
             note = gr.Textbox(label="so far", lines=1, interactive=False)
 
     def grow(prompt: str, *chosen: float) -> Iterator[tuple[str, str]]:
