@@ -138,9 +138,11 @@ def one(
 
 def write(found: dict[str, dict[str, Any]], budget: int, options: argparse.Namespace) -> None:
     """Write what there is so far, whole or not at all."""
+    everything = sorted(options.cells) == sorted(cells.names())
+    chosen = "" if everything else f" --cells {' '.join(options.cells)}"
     result = {
         "experiment": "variational_rnn/cells",
-        "command": f"python scripts/cell_table.py --seeds {' '.join(map(str, options.seeds))}",
+        "command": f"python scripts/cell_table.py --seeds {' '.join(map(str, options.seeds))}{chosen}",
         "quick": options.quick,
         "seeds": options.seeds,
         "budget": budget,
