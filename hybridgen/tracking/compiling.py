@@ -39,7 +39,11 @@ class CompileCells(pl.Callback):
         self._compiled: list[Cell] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The model is built, and has not run yet."""
+        """Compile: the model is built, and has not run yet.
+
+        Raises:
+            ValueError: if the model cannot be compiled; see the class.
+        """
         name = type(pl_module).__name__
         trained = {id(p) for p in pl_module.parameters() if p.requires_grad}
         cells = {
@@ -64,7 +68,7 @@ class CompileCells(pl.Callback):
                 self._compiled.append(cell)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the model as it was: compiled code cannot be copied."""
+        """Leave the model as it was, since compiled code cannot be copied."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

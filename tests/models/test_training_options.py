@@ -142,7 +142,7 @@ def test_a_gan_clips_and_accumulates_by_its_own_options(name, tmp_path):
 
 
 #: Models that compile in seconds; the others go the same way, in the slow tests.
-SOON = ("language_model", "draw", "sequence_gan_direct")
+SOON = ("draw", "sequence_gan_direct")
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,13 @@ SOON = ("language_model", "draw", "sequence_gan_direct")
 )
 def test_compiled_cells_train_alike(name, tmp_path, caplog):
     counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
     plain, _, _ = train(name, tmp_path, updates=2)
-    assert not counters["unique_graphs"]
-    compiled, model, before = train(name, tmp_path, updates=2, callbacks=[CompileCells("aot_eager")])
-    assert counters["unique_graphs"] > 0
+    assert counters["unique_graphs"] == before
+    compiled, model, weights = train(name, tmp_path, updates=2, callbacks=[CompileCells("aot_eager")])
+    assert counters["unique_graphs"] > before
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4, abs=1e-5)
-    assert moved(model, before)
+    assert moved(model, weights)
     critic = name in ("sequence_gan_direct", "sequence_vaegan")
     assert ("cells of the critic are not compiled" in caplog.text) == critic
     assert not any("step" in vars(module) for module in model.modules())

@@ -126,7 +126,11 @@ def assert_goes_on(folder, make, path, whole, **options):
     return again
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: Those that another model goes the same way with.
+LATER = ("sequence model",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LATER else ()) for n in MODELS])
 def test_two_processes_that_were_killed_go_on_exactly(name, tmp_path):
     build, options = MODELS[name]
     make = partial(build, tmp_path)
