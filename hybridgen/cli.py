@@ -28,7 +28,7 @@ COMMANDS = {
     "report": "one HTML file about runs: hybridgen report RUN [RUN ...] --out report.html",
     "runs": "list the runs on this disk",
     "config": "configurations: hybridgen config ls | cat NAME | cp NAME DEST | validate FILE",
-    "export": "other forms: hybridgen export --ckpt CKPT --format onnx|torch|safetensors --out FOLDER",
+    "export": "other forms: hybridgen export --ckpt CKPT --format onnx|torch|safetensors|int8 --out FOLDER",
     "tune": "try options of a configuration: hybridgen tune --space tuning/hidden_size",
     "checkpoint": "is a file whole, and what is in it: hybridgen checkpoint verify|show FILE",
     "data": "get a public data set: hybridgen data ptb [--from DIR]",

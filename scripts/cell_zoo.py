@@ -13,7 +13,7 @@ what one such pass adds at its peak, in a process of its own.
 
 One recipe for all is what makes this comparable, and what limits it: it says how a cell does as it comes, not how well
 it can do. Finished runs are not trained again, so start it as often as it is cut off. The table is printed; everything
-goes to experiments/results/cells-zoo.json and docs/cell_zoo.png.
+goes to experiments/results/cells-zoo.json and docs/cell_zoo.png, of a part of the cells or tasks to the folder of runs.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from run_experiment import machine, summary
 from zoo_tasks import CHUNK, LAYERS, TASKS, character_reader
 
 from hybridgen import cells
+from hybridgen.data.files import write_text
 
 ROOT = Path(__file__).parent.parent
 #: What the figure of each task is called, and what a cell that learned nothing has.
@@ -67,8 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.hidden_size < 8:
         parser.error(f"--hidden_size is {options.hidden_size}: give at least 8")
     options.runs.mkdir(parents=True, exist_ok=True)
-    options.out = options.out or (options.runs if options.quick else ROOT / "experiments/results") / "cells-zoo.json"
-    options.picture = options.picture or (options.runs if options.quick else ROOT / "docs") / "cell_zoo.png"
+    # A look at some does not replace the table of all.
+    apart = options.quick or not is_whole(options)
+    options.out = options.out or (options.runs if apart else ROOT / "experiments/results") / "cells-zoo.json"
+    options.picture = options.picture or (options.runs if apart else ROOT / "docs") / "cell_zoo.png"
     found: dict[str, dict[str, Any]] = {name: {"metrics": {}} for name in options.cells}
     for task in options.tasks:
         for cell in options.cells:
@@ -85,6 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
     print_table(found)
     draw(found, options.picture)
     return 0
+
+
+def is_whole(options: argparse.Namespace) -> bool:
+    """Whether all cells are tried on all tasks."""
+    return sorted(options.cells) == sorted(cells.names()) and options.tasks == list(TASKS)
 
 
 def count_of(task: str, cell: str, hidden: int) -> int:
@@ -112,7 +120,7 @@ def one(task: str, cell: str, hidden: int, seed: int, options: argparse.Namespac
     except FloatingPointError:
         value = None
     run = {"value": value, "seconds": round(time.process_time() - begun, 1), "recipe": asdict(recipe)}
-    noted.write_text(json.dumps(run) + "\n", encoding="utf-8")
+    write_text(noted, json.dumps(run) + "\n")
     return run
 
 
@@ -153,21 +161,20 @@ def add_costs(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> 
 
 def write(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     """Write everything, whole or not at all."""
-    default = sorted(options.cells) == sorted(cells.names()) and options.tasks == list(TASKS)
-    chosen = "" if default else f" --cells {' '.join(options.cells)} --tasks {' '.join(options.tasks)}"
+    chosen = "" if is_whole(options) else f" --cells {' '.join(options.cells)} --tasks {' '.join(options.tasks)}"
+    chosen += "" if options.hidden_size == 64 else f" --hidden_size {options.hidden_size}"
     result = {
         "experiment": "cells/zoo",
         "command": f"python scripts/cell_zoo.py --seeds {' '.join(map(str, options.seeds))}{chosen}",
         "quick": options.quick,
         "seeds": options.seeds,
         "layers": LAYERS,
+        "rounds": options.rounds,
         "recipes": {task: asdict(TASKS[task].recipe) for task in options.tasks},
         "cells": found,
         "machine": machine(),
     }
-    partial = options.out.with_name(options.out.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(options.out)
+    write_text(options.out, json.dumps(result, indent=1) + "\n")
 
 
 def print_table(found: dict[str, dict[str, Any]]) -> None:

@@ -54,9 +54,11 @@ def run(arguments: list[str]) -> int:
         def ready() -> None:
             print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
             if options.open:
+                import threading
                 import webbrowser
 
-                webbrowser.open(address)
+                # A browser of the terminal keeps its caller waiting, and would wait for this very server.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         serve(page, bound, options.host, folder, ready)
     return 0

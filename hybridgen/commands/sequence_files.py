@@ -75,12 +75,10 @@ def told(paths: list[Path]) -> str:
 def holds_sequences(checkpoint: str) -> bool:
     """Whether a checkpoint is of a model of something other than text; false where it cannot be read."""
     from hybridgen import codecs
-    from hybridgen.loading import read_checkpoint
+    from hybridgen.restoring import read_contents
 
-    if not Path(checkpoint).is_file():
-        return False
     try:
-        return read_checkpoint(checkpoint)["codec"]["codec"] not in codecs.names()
+        return read_contents(checkpoint)["codec"]["codec"] not in codecs.names()
     except (ValueError, KeyError, TypeError):
         return False
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_UMASK = os.umask(0)  # the only way to ask for it is to set it
+os.umask(_UMASK)
+
 
 def cache_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/hybridgen``, by default ``~/.cache/hybridgen``; it need not exist."""
@@ -41,7 +44,7 @@ def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             yield handle, partial
             handle.flush()
             os.fsync(handle.fileno())
-        partial.chmod(0o644)  # mkstemp made it private
+        partial.chmod(0o666 & ~_UMASK)  # mkstemp made it private
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

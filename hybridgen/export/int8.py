@@ -6,7 +6,7 @@ Weights alone are rounded, with no data to calibrate on (Jacob et al. 2018, arXi
 2018, arXiv:1806.08342, on one scale a channel). Biases, gains and whatever is no matrix stay as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor
@@ -49,15 +49,19 @@ def dequantise(values: Tensor, scale: Tensor) -> Tensor:
     return values.float() * scale.unsqueeze(-1)
 
 
-def quantise_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def quantise_weights(tensors: Mapping[str, Tensor], kept: Container[str] = ()) -> dict[str, Tensor]:
     """Weights by name, matrices ``(..., O, I)`` as int8, their scales ``(..., O)`` under their name and :data:`SCALE`.
+
+    Args:
+        tensors: the weights.
+        kept: names of those that stay as they are: what was counted or measured and not learned.
 
     Raises:
         ValueError: if a matrix holds a number that is not finite; the message names it.
     """
     written = {}
     for name, tensor in tensors.items():
-        if not is_matrix(tensor):
+        if name in kept or not is_matrix(tensor):
             written[name] = tensor
             continue
         try:

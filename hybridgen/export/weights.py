@@ -36,7 +36,8 @@ def write_weights(model: Any, folder: Path, *, int8: bool = False) -> list[Path]
 
     tensors, shared = _without_twins(model.state_dict())
     if int8:
-        tensors = quantise_weights(tensors)
+        # Buffers are counts and statistics, such as how often each length was seen: rounded, rare ones would be gone.
+        tensors = quantise_weights(tensors, {name for name, _ in model.named_buffers(remove_duplicate=False)})
     config = {
         "format": INT8_FORMAT if int8 else FORMAT,
         "hybridgen": __version__,

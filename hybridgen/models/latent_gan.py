@@ -25,7 +25,7 @@ from hybridgen.data.lines import Lines
 from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
-from hybridgen.models.processes import gathered, processes, shared, together, train_parts_in_turn
+from hybridgen.models.processes import gathered, processes, shared, train_parts_in_turn
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
@@ -189,7 +189,9 @@ class LatentGAN(pl.LightningModule):
         """The batch says how many; its sentences are all of a length, which a batch for a critic must not be."""
         size = len(batch.inputs)
         share, _ = shared({}, size, self.device)
-        mine = batch_index * together(size, self.device) + self.global_rank + processes() * torch.arange(size)
+        # Sizes of batches differ by one: the place is told by the batch's number, so that none is left out for that.
+        start = batch_index * len(self._order) // self.trainer.num_training_batches
+        mine = start + self.global_rank + processes() * torch.arange(size)
         rows = self._order[mine % len(self._order)].to(self.device)
         real = (DiagonalGaussian(*(part[rows] for part in self.cache)).sample() - self.centre) / self.scale
         for_critic, for_generator = self.optimizers()
@@ -306,6 +308,11 @@ class LatentGAN(pl.LightningModule):
         return self.vae.reconstruct(texts, options, **how)
 
 
+def _and_below(cls: type) -> list[type]:
+    """A class and all that are made from it."""
+    return [cls, *(each for below in cls.__subclasses__() for each in _and_below(below))]
+
+
 def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str, Any] | None) -> TextVAE:
     if options is not None:
         return TextVAE(**options, codec=codec)
@@ -313,9 +320,12 @@ def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str
         raise ValueError("a latent GAN needs a trained text VAE: set vae_checkpoint to a checkpoint of one")
     contents = read_contents(checkpoint)
     name = str(contents["hybridgen_model"])
-    classes = {cls.__name__: cls for cls in (TextVAE, *TextVAE.__subclasses__())}
+    classes = {cls.__name__: cls for cls in _and_below(TextVAE)}
     if name not in classes:
-        raise ValueError(f"vae_checkpoint {checkpoint} holds a {name}: give a checkpoint of a TextVAE")
+        raise ValueError(
+            f"vae_checkpoint {checkpoint} holds a {name}: give a checkpoint of a TextVAE; the module of one of your "
+            "own is named in HYBRIDGEN_PLUGINS"
+        )
     vae = restore(classes[name], contents, checkpoint)
     if vae.options["posterior"] != "gaussian":
         raise ValueError(

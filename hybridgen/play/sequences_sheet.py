@@ -9,7 +9,7 @@ import gradio as gr
 
 from hybridgen.play.opened import Opened
 from hybridgen.play.sequences import Controls, Made, controls_of, make
-from hybridgen.play.telling import told, whole
+from hybridgen.play.telling import LARGEST_SEED, LONGEST, told, whole
 
 #: Folders of what was made last that are kept; Gradio has copied what it shows.
 _KEPT = 4
@@ -84,7 +84,9 @@ def _fields(controls: Controls) -> dict[str, Any]:
         fields["label"] = gr.Dropdown(choices, value="", label="label", info="class of all samples")
     fields["num_samples"] = gr.Slider(1, controls.most, min(2, controls.most), step=1, label="samples")
     if controls.length:
-        fields["length"] = gr.Number(0, label="length", precision=0, info="steps; 0: as usual")
+        fields["length"] = gr.Number(
+            0, label="length", precision=0, minimum=0, maximum=LONGEST, info="steps; 0: as usual"
+        )
     if controls.temperature:
         fields["temperature"] = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="temperature")
     fields["seed"] = gr.Number(0, label="seed", precision=0, info="the same seed makes the same again")
@@ -111,12 +113,12 @@ def _options(controls: Controls, chosen: dict[str, Any], moved: tuple[Any, ...])
     """
     options = {
         "num_samples": whole(chosen["num_samples"], "samples", 1, controls.most),
-        "seed": whole(chosen["seed"], "seed"),
+        "seed": whole(chosen["seed"], "seed", 0, LARGEST_SEED),
         "label": chosen.get("label") or "",
         "temperature": chosen.get("temperature", 1.0),
     }
-    if controls.length and whole(chosen["length"], "length"):
-        options["length"] = whole(chosen["length"], "length")
+    if controls.length and (length := whole(chosen["length"], "length", 0, LONGEST)):
+        options["length"] = length
     if moved and moved[0]:
         options["latents"] = dict(zip(controls.dimensions, moved[1:], strict=True))
     return options

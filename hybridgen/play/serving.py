@@ -1,5 +1,6 @@
 """The server of the page. It fetches nothing, and lets the page fetch nothing from anywhere else."""
 
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def serve(page: Any, bound: socket.socket, host: str, folder: Path, ready: Calla
 
     Raises:
         KeyboardInterrupt: on SIGINT, after the server has ended.
+        ValueError: if the server does not start.
     """
     import uvicorn
     from fastapi import FastAPI
@@ -61,7 +63,8 @@ def serve(page: Any, bound: socket.socket, host: str, folder: Path, ready: Calla
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            ready()
+            if self.started:
+                ready()
 
     app = mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -79,9 +82,47 @@ def serve(page: Any, bound: socket.socket, host: str, folder: Path, ready: Calla
         max_file_size="1mb",
     )
     config = uvicorn.Config(
-        _with_policy(app), log_level="critical", access_log=False, timeout_graceful_shutdown=_PATIENCE
+        _for_this_machine(_with_policy(app), host),
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=_PATIENCE,
     )
-    Server(config).run(sockets=[bound])
+    server = Server(config)
+    server.run(sockets=[bound])
+    if not server.started:
+        raise ValueError("the page could not be started: see whether `hybridgen doctor` finds what is wrong")
+
+
+def _for_this_machine(app: Any, host: str) -> Any:
+    """An ASGI application that, where it listens on this machine alone, answers to names of this machine alone.
+
+    A page elsewhere could else have its own name point here, and read this one from the person's browser.
+    """
+    own = {b"localhost", b"127.0.0.1", b"[::1]"}
+    if not _is_loopback(host):
+        return app
+
+    async def wrapped(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket"):
+            asked = dict(scope["headers"]).get(b"host", b"").lower()
+            name = asked.partition(b"]")[0] + b"]" if asked.startswith(b"[") else asked.partition(b":")[0]
+            if name not in own | {host.lower().encode(), b"[" + host.lower().encode() + b"]"}:
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1008})
+                    return
+                await send({"type": "http.response.start", "status": 421, "headers": []})
+                await send({"type": "http.response.body", "body": b"This page has another address."})
+                return
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _with_policy(app: Any) -> Any:

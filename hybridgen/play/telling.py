@@ -10,6 +10,11 @@ import gradio as gr
 
 from hybridgen.commands.options import one_sentence
 
+#: What torch takes as a seed.
+LARGEST_SEED = 2**64 - 1
+#: Steps that a page makes at most: a slip of the keyboard should not fill the memory.
+LONGEST = 100_000
+
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function, or a generator function, whose ValueErrors the page shows as one sentence; no stack trace."""

@@ -1,5 +1,6 @@
 """Which run folder a training goes on in: ``--resume auto | PATH | never``."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -179,7 +180,12 @@ def unlock() -> None:
         file = _LOCKED.pop()
         path = Path(file.name)
         # A start that fails on its data would leave a number that means nothing.
-        if path.parent.is_dir() and [each.name for each in path.parent.iterdir()] == [path.name]:
-            path.unlink()
-            path.parent.rmdir()
-        file.close()
+        nothing = False
+        with contextlib.suppress(OSError):
+            nothing = [each.name for each in path.parent.iterdir()] == [path.name]
+            if nothing:
+                path.unlink()
+        file.close()  # before the folder goes: where files are shared, an open one that was removed is still in it
+        if nothing:
+            with contextlib.suppress(OSError):  # somebody else has begun in it
+                path.parent.rmdir()

@@ -13,7 +13,7 @@ import hybridgen
 from hybridgen import cells, codecs
 from hybridgen.cli import main
 from hybridgen.export import TokenNetwork, int8_products, int8_steps, load_network
-from hybridgen.export.int8 import SCALE, dequantise, is_matrix, quantise
+from hybridgen.export.int8 import SCALE, dequantise, is_matrix, quantise, quantise_weights
 from hybridgen.models import LanguageModel
 
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 3
@@ -71,6 +71,13 @@ def test_rounding_is_within_half_a_step_of_each_row_and_settles():
     again, scale_again = quantise(back)
     assert torch.equal(again, values)
     torch.testing.assert_close(scale_again, scale)
+
+
+def test_what_was_counted_and_not_learned_stays():
+    counts = torch.tensor([[3000.0, *[5.0] * 19], [2.0] * 20])
+    written = quantise_weights({"length_counts": counts, "weight": counts}, {"length_counts"})
+    assert torch.equal(written["length_counts"], counts)
+    assert written["weight"].dtype == torch.int8
 
 
 def test_what_is_no_matrix_stays():
