@@ -125,6 +125,7 @@ def test_it_learns_an_aggregate_posterior_that_is_not_the_prior(vae, loss, penal
     model.optimizers = lambda: optimizers
     model.manual_backward = lambda value: value.backward()
     model.log_dict = lambda *_, **__: None
+    model.trainer = SimpleNamespace(num_training_batches=16, current_epoch=0, global_rank=0, strategy=None)
     model.on_train_epoch_start()
     batch = SimpleNamespace(inputs=torch.zeros(128, 1))
     real = model.cache.sample()
