@@ -28,6 +28,8 @@ from typing import Any
 from run_experiment import hybridgen, machine, parameters, summary
 from run_experiment import test as tested
 
+from hybridgen.data.files import write_text
+
 ROOT = Path(__file__).parent.parent
 #: Options of SequenceVAEGAN for each variant.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -188,9 +190,7 @@ def write(name: str, found: dict[str, list[dict[str, float]]], options: argparse
     }
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"sequence_vaegan-ablation-{name}{suffix(options)}.json"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def print_table(name: str, found: dict[str, list[dict[str, float]]]) -> None:

@@ -26,6 +26,7 @@ from run_experiment import hybridgen, machine, parameters, summary
 from run_experiment import test as tested
 
 from hybridgen import cells
+from hybridgen.data.files import write_text
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "experiments" / "variational_rnn" / "jsb_lstm.yaml"
@@ -150,9 +151,7 @@ def write(found: dict[str, dict[str, Any]], budget: int, options: argparse.Names
         "machine": machine(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(options.out.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(options.out)
+    write_text(options.out, json.dumps(result, indent=1) + "\n")
 
 
 def print_row(cell: str, row: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from hybridgen.data.files import write_text
 from hybridgen.loading import CheckpointError, load
 
 ROOT = Path(__file__).parent.parent
@@ -80,9 +81,7 @@ def main() -> int:
         "published": published.get(name, []),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(out)
+    write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"{out} written")
     return 0
 

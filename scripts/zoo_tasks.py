@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -85,14 +86,12 @@ def copy_memory(cell: str, hidden_size: int, seed: int, recipe: Recipe) -> float
     """Nats for a symbol that was to be remembered; who remembers nothing has ln 8 = 2.08."""
     torch.manual_seed(seed)
     model = copy_reader(cell, hidden_size)
-    random = torch.Generator().manual_seed(seed)
 
     def loss(rows: int, random: torch.Generator) -> Tensor:
         inputs, symbols = copy_batch(rows, random)
         return F.cross_entropy(model(inputs)[0][:, -REMEMBERED:].flatten(0, 1), symbols.flatten())
 
-    train(model, (loss(recipe.batch_size, random) for _ in iter(int, 1)), recipe)
-    return _evaluated(model, lambda: loss(1000, torch.Generator().manual_seed(seed + 10_000)))
+    return _learned_from_draws(model, loss, seed, recipe)
 
 
 def adding_reader(cell: str, hidden_size: int) -> Reader:
@@ -104,14 +103,12 @@ def adding(cell: str, hidden_size: int, seed: int, recipe: Recipe) -> float:
     """Mean square error of the sum of two marked numbers among 50; who always says 1 has 1/6 = 0.167."""
     torch.manual_seed(seed)
     model = adding_reader(cell, hidden_size)
-    random = torch.Generator().manual_seed(seed)
 
     def loss(rows: int, random: torch.Generator) -> Tensor:
         inputs, sums = adding_problem(rows, ADDED_OVER, random)
         return F.mse_loss(model(inputs)[0][:, -1, 0], sums)
 
-    train(model, (loss(recipe.batch_size, random) for _ in iter(int, 1)), recipe)
-    return _evaluated(model, lambda: loss(1000, torch.Generator().manual_seed(seed + 10_000)))
+    return _learned_from_draws(model, loss, seed, recipe)
 
 
 @cache
@@ -156,6 +153,15 @@ def characters(cell: str, hidden_size: int, seed: int, recipe: Recipe) -> float:
         return total / (len(held_out) - 1)
 
     return _evaluated(model, nats)
+
+
+def _learned_from_draws(
+    model: nn.Module, loss: Callable[[int, torch.Generator], Tensor], seed: int, recipe: Recipe
+) -> float:
+    """Train on examples that are drawn anew for each step; the loss of a thousand others."""
+    random = torch.Generator().manual_seed(seed)
+    train(model, (loss(recipe.batch_size, random) for _ in count()), recipe)
+    return _evaluated(model, lambda: loss(1000, torch.Generator().manual_seed(seed + 10_000)))
 
 
 def _evaluated(model: nn.Module, figure: Callable[[], Tensor]) -> float:

@@ -4,7 +4,6 @@ Through the real command, in this process. Readers have tests of their own besid
 exit code that count, and that nothing is left behind. What is only strange must work.
 """
 
-import contextlib
 import io
 import os
 import socket
@@ -13,8 +12,7 @@ from types import SimpleNamespace
 import mido
 import numpy as np
 import pytest
-
-from hybridgen.cli import main
+from command_line import hybridgen
 
 from . import inputs
 from .inputs import LINES, PROSE, ROLLS, SENTENCE, SERIES, SOUNDS, TEXT, numbers, table, tone, wav_bytes, write
@@ -22,20 +20,8 @@ from .inputs import LINES, PROSE, ROLLS, SENTENCE, SERIES, SOUNDS, TEXT, numbers
 
 def command(folder, *arguments):
     """The command in this process, in a folder: exit code and what it said."""
-    out, err = io.StringIO(), io.StringIO()
-    before, environment = os.getcwd(), dict(os.environ)
-    os.chdir(folder)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = main([str(a) for a in arguments])
-            except SystemExit as leaving:
-                code = leaving.code or 0
-    finally:
-        os.chdir(before)
-        os.environ.clear()
-        os.environ.update(environment)
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+    found = hybridgen(*arguments, cwd=folder)
+    return SimpleNamespace(code=found.returncode, out=found.stdout, err=found.stderr)
 
 
 def fit(folder, config, *options, source="in"):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from chromium import chromium
 
 pytest.importorskip("gradio", reason="the page needs the extra `play`")
 
@@ -66,15 +66,7 @@ def server(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(server):
     """The page, opened; what its console said and what it asked of others is in ``page.said``."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
-    path = next(filter(None, found), None)
-    with playwright.sync_playwright() as started:
-        if path is None and not os.path.exists(started.chromium.executable_path):
-            pytest.skip("there is no Chromium: install one, or name it by the variable CHROMIUM")
-        with_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        arguments = [*with_root, "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-        browser = started.chromium.launch(executable_path=path, args=arguments)
+    with chromium() as browser:
         context = browser.new_context(viewport={"width": 1280, "height": 1000})
         context.set_default_timeout(PATIENCE)
         opened = context.new_page()
@@ -86,7 +78,6 @@ def page(server):
         opened.goto(server.address)
         opened.wait_for_selector("#model-0 textarea")
         yield opened
-        browser.close()
 
 
 def sheet(page, name):

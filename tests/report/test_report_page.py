@@ -1,11 +1,10 @@
 """`hybridgen report` in a real browser: it opens from a file, draws, plays, and runs nothing that a run wrote."""
 
 import json
-import os
 import re
-import shutil
 
 import pytest
+from chromium import chromium
 
 from hybridgen.cli import main
 
@@ -40,18 +39,8 @@ def test_the_file_stands_alone_and_its_data_end_no_element(page_file):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
-    path = next(filter(None, found), None)
-    with playwright.sync_playwright() as started:
-        if path is None and not os.path.exists(started.chromium.executable_path):
-            pytest.skip("there is no Chromium: install one, or name it by the variable CHROMIUM")
-        with_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        opened = started.chromium.launch(
-            executable_path=path, args=[*with_root, "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-        )
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
