@@ -84,9 +84,7 @@ def _fields(controls: Controls) -> dict[str, Any]:
         fields["label"] = gr.Dropdown(choices, value="", label="label", info="class of all samples")
     fields["num_samples"] = gr.Slider(1, controls.most, min(2, controls.most), step=1, label="samples")
     if controls.length:
-        fields["length"] = gr.Number(
-            0, label="length", precision=0, minimum=0, maximum=LONGEST, info="steps; 0: as usual"
-        )
+        fields["length"] = gr.Number(0, label="length", precision=0, info="steps; 0: as usual")
     if controls.temperature:
         fields["temperature"] = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="temperature")
     fields["seed"] = gr.Number(0, label="seed", precision=0, info="the same seed makes the same again")
