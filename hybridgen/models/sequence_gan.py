@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
+from hybridgen.models.calibration import Calibration, Maps
 from hybridgen.models.processes import gathered, shared, train_parts_in_turn
+from hybridgen.models.sequence_autoencoder import SequenceAutoencoder
 from hybridgen.models.sequence_gan_options import check_options, random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import (
     CodeCritic,
@@ -26,10 +28,9 @@ from hybridgen.models.sequence_gan_parts import (
     Layout,
     RecurrentCritic,
     RecurrentGenerator,
-    SequenceAutoencoder,
 )
 from hybridgen.models.sequence_gan_sampling import Sampling
-from hybridgen.models.sequence_gan_training import Updates
+from hybridgen.models.sequence_gan_training import STARTED_FROM, Updates
 from hybridgen.models.sequence_gan_watch import CollapseAlarm, Guard, collapse_ratios
 from hybridgen.objectives import adversarial
 from hybridgen.tracking.elements import SampleElements
@@ -54,8 +55,13 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         steps_per_call: steps that one call of the cells emits and, in ``latent``, reads.
         code_size: width of a sequence's code (``latent``).
         code_noise: standard deviation of noise on codes while the autoencoder learns; codes have 1.
-        code_floor: how small an axis of the codes may be and still be scaled up for the GAN: near 0 makes codes white,
-            which shows the critic every detail but makes it hard to beat; 1 leaves small axes small (``latent``).
+        code_floor: how small an axis of the codes may be, as a part of the largest, and still be scaled up for the GAN:
+            near 0 makes codes white, which shows the critic every detail but makes it hard to beat; 1 leaves small axes
+            small (``latent``).
+        linear_path: whether codes start as the principal components of whole sequences, to which the cells add what
+            these leave (``latent``): fine detail comes through that cells alone learn only after very long.
+        calibrate: whether samples get the covariance of codes and the distribution of every number that the training
+            data has, see :mod:`hybridgen.models.calibration` (``latent``).
         autoencoder_steps: batches that the autoencoder learns from before the GAN starts (``latent``).
         latent_updates: updates of the GAN over codes for each batch after that (``latent``): each costs little.
         hidden_size: of generator and critic of codes (``latent``).
@@ -102,7 +108,9 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         steps_per_call: int = 1,
         code_size: int = 24,
         code_noise: float = 0.01,
-        code_floor: float = 1.0,
+        code_floor: float = 0.1,
+        linear_path: bool = True,
+        calibrate: bool = True,
         autoencoder_steps: int = 3000,
         latent_updates: int = 8,
         hidden_size: int = 128,
@@ -155,6 +163,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self.guard: Guard | None = None
         self._loaded_guard: dict[str, Any] | None = None  # from a checkpoint, until training begins
         self._codes: Tensor | None = None
+        self._found_maps: tuple[int, Maps] | None = None  # with how often the average had changed by then
         if codec is not None:
             self._build(codecs.from_config(codec), max_length)
 
@@ -178,8 +187,10 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
                 code_size=options.code_size,
                 code_noise=options.code_noise,
                 code_floor=options.code_floor,
+                linear_steps=self.max_length if options.linear_path else 0,
                 steps_per_call=options.steps_per_call,
             )
+            self.calibration = Calibration(layout.groups, options.code_size)
             size = {"hidden_size": options.hidden_size, "num_layers": options.num_layers}
             self.generator = CodeGenerator(
                 layout, code_size=options.code_size, with_length=True, noise_size=options.sequence_noise, **size
@@ -219,6 +230,10 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             sequences = data.sequences("train")
             if self.codec is None:
                 self._build(data.codec, sequences.max_length)
+                if self.hparams.mode == "latent":
+                    some = torch.linspace(0, len(sequences) - 1, min(len(sequences), STARTED_FROM)).long()
+                    batch = sequences.batch(some.numpy())
+                    self.autoencoder.start(batch.values, batch.lengths)
             self._count(sequences)
         elif self.codec is None:
             raise ValueError("this model has not been trained: give a checkpoint with --ckpt_path")
@@ -333,20 +348,23 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
     @torch.no_grad()
     def _compare(self, stage: str) -> None:
         """Log how far generated series are from real ones of the same lengths, classes and conditions."""
-        real, fake, errors = [], [], []
+        real, fake, plain, errors = [], [], [], []
         for number, batch in enumerate(self._seen):
-            made = self._beside(batch, random_of(0, number, self.global_rank))
-            for values, kept in ((batch.values, real), (made.values, fake)):
+            # Calibration would hide from the alarm how little the generator varies by itself.
+            made, itself = (
+                self._beside(batch, random_of(0, number, self.global_rank), calibrated=c).values for c in (True, False)
+            )
+            for values, kept in ((batch.values, real), (made, fake), (itself, plain)):
                 kept.append(nn.functional.pad(values, (0, 0, 0, self.max_length - values.shape[1])))
             if self.hparams.mode == "latent":
                 errors.append(self.autoencoder.loss(batch.values, batch.mask, batch.lengths, batch.conditions, None))
         self._seen.clear()
-        real, fake = (gathered(torch.cat(part), self.device) for part in (real, fake))
+        real, fake, plain = (gathered(torch.cat(part), self.device) for part in (real, fake, plain))
         if len(real) < 2:
             # One alone has no distribution; a checkpoint is still told by its validation.
             self.log(f"{stage}/mean_discrepancy", float("nan"), sync_dist=True, batch_size=1)
             return
-        ratios = collapse_ratios(real, fake)
+        ratios = collapse_ratios(real, plain)
         values = {
             "mean_discrepancy": mean_discrepancy(real, fake).squared,
             "pairwise_distance_ratio": ratios.pairwise_distance,

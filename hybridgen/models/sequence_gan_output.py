@@ -22,10 +22,12 @@ class FeatureOutput(nn.Module):
     Args:
         groups: what the features are, ``codec.groups``.
         neutral: ``(F,)``, what stands where a cell is missing, ``codec.neutral``.
+        squash: whether numbers come into their range by sigmoid or tanh; otherwise they are cut off at its ends.
     """
 
-    def __init__(self, groups: Sequence[FeatureGroup], neutral: Tensor) -> None:
+    def __init__(self, groups: Sequence[FeatureGroup], neutral: Tensor, *, squash: bool = True) -> None:
         super().__init__()
+        self.squash = squash
         self.runs = _runs(groups)
         self.width = self.runs[-1][3] if self.runs else 0
         self.register_buffer("neutral", neutral.clone(), persistent=False)
@@ -43,9 +45,9 @@ class FeatureOutput(nn.Module):
             part = logits[..., start:stop]
             chance = None if uniforms is None else uniforms[..., start:stop].clamp(1e-6, 1 - 1e-6)
             if kind == "unit":
-                pieces.append(part.sigmoid())
+                pieces.append(part.sigmoid() if self.squash else part.clamp(0, 1))
             elif kind == "symmetric":
-                pieces.append(part.tanh())
+                pieces.append(part.tanh() if self.squash else part.clamp(-1, 1))
             elif kind == "categorical":
                 noisy = part if chance is None else part - (-chance.log()).log()
                 soft = noisy.softmax(-1)
@@ -88,7 +90,9 @@ class FeatureOutput(nn.Module):
                 terms = F.binary_cross_entropy_with_logits(part, wanted, reduction="none")
                 total, columns = total + _mean(terms, shown, over), columns + 1
             else:
-                made = {"unit": torch.sigmoid, "symmetric": torch.tanh}.get(kind, lambda x: x)(part)
+                # What is cut off is compared as it is: a number far out of its range must still find back.
+                squashes = {"unit": torch.sigmoid, "symmetric": torch.tanh} if self.squash else {}
+                made = squashes[kind](part) if kind in squashes else part
                 value = _unexplained(made, wanted, shown, over)
                 if made.dim() == 3 and made.shape[1] > 1:
                     pairs = None if shown is None else shown[:, 1:] & shown[:, :-1]

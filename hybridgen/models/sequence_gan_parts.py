@@ -1,6 +1,5 @@
-"""Generators and critics of sequences: recurrent ones, and those of the latent mode with its autoencoder."""
+"""Generators and critics: recurrent ones of sequences, and those of codes in the latent mode."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,11 +8,9 @@ from torch import Tensor, nn
 
 from hybridgen.codecs import FeatureGroup
 from hybridgen.models.building import build_stack
-from hybridgen.models.processes import BatchNorm, summed, together
 from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
     calls_of,
-    ends,
     folded,
     joined,
     over_time,
@@ -226,110 +223,6 @@ class RecurrentCritic(nn.Module):
             pooled,
             outputs,
         )
-
-
-class SequenceAutoencoder(nn.Module):
-    """Sequences to codes ``(B, D)`` of mean 0 and variance 1, and back.
-
-    Codes are normalised over the batch and carry some noise in training, so that what lies between the codes of the
-    data decodes to something like the data too. As RTSGAN (Pei et al. 2021, "Towards generating real-world time series
-    data"), with the code read by every step of the decoder. What varies most in the data (a level, say) would fill all
-    of the code and leave the rest below the noise: so dimensions that correlate cost something.
-
-    Args:
-        layout: of the data.
-        stack: arguments of :class:`hybridgen.cells.Stack` for encoder (always bidirectional) and decoder.
-        code_size: D.
-        code_noise: standard deviation of the noise on codes.
-        code_floor: what codes are divided by at least; see :meth:`encode_all`.
-        steps_per_call: steps that one call of the cells reads and emits. Cells remember a few broad steps far better
-            than many narrow ones: what is noise from step to step only survives so.
-    """
-
-    decorrelation = 0.1  # weight of the squared correlations between dimensions of the code
-
-    def __init__(
-        self,
-        layout: Layout,
-        stack: dict[str, Any],
-        *,
-        code_size: int,
-        code_noise: float,
-        steps_per_call: int,
-        code_floor: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.code_noise, self.code_floor, self.steps_per_call = code_noise, code_floor, steps_per_call
-        inputs = steps_per_call * (layout.num_features + layout.num_conditions)
-        self.encoder = build_stack({**stack, "bidirectional": True}, inputs)
-        self.to_code = nn.Linear(3 * self.encoder.output_size, code_size)
-        self.normalise = BatchNorm(code_size)
-        self.register_buffer("white", torch.eye(code_size))
-        self.register_buffer("unwhite", torch.eye(code_size))
-        given = layout.num_conditions * steps_per_call
-        self.decoder = build_stack({**stack, "bidirectional": False}, code_size + given)
-        self.head = nn.Linear(self.decoder.output_size + code_size, steps_per_call * layout.num_features)
-        self.output = FeatureOutput(layout.groups, layout.neutral)
-
-    def encode(self, values: Tensor, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
-        """Codes ``(B, D)`` without noise."""
-        return self.normalise(self._unnormalised(values, lengths, conditions))
-
-    def _unnormalised(self, values: Tensor, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
-        inputs, calls = folded(joined(values, conditions), lengths, self.steps_per_call)
-        outputs, _ = self.encoder(inputs, lengths=calls)
-        return self.to_code(joined(pool(outputs, calls), ends(outputs, calls)))
-
-    @torch.no_grad()
-    def encode_all(self, batches: Iterable[Any]) -> Tensor:
-        """White codes ``(N, D)`` of all training sequences, given as batches, after which training of this is over.
-
-        Mean and variance of codes are from here on those of these sequences, not those of the last batches. Codes are
-        turned to their principal axes, each divided by ``sqrt(variance + code_floor ** 2)``: with a small floor a
-        critic sees what varies little as well as what varies much. :meth:`from_white` turns them back.
-        """
-        raw = torch.cat([self._unnormalised(b.values, b.lengths, b.conditions) for b in batches])
-        self.normalise.running_mean.copy_(raw.mean(0))
-        self.normalise.running_var.copy_(raw.var(0, correction=0))
-        codes = self.normalise.eval()(raw)
-        variances, axes = torch.linalg.eigh(torch.cov(codes.T).reshape(codes.shape[1], -1).double())
-        deviations = (variances.clamp(min=0) + self.code_floor**2).sqrt()
-        self.white.copy_(axes / deviations)
-        self.unwhite.copy_((axes * deviations).T)
-        return codes @ self.white
-
-    def from_white(self, white: Tensor) -> Tensor:
-        """Codes for :meth:`decode` of white ones."""
-        return white @ self.unwhite
-
-    def decode(self, code: Tensor, steps: int, lengths: Tensor | None, conditions: Tensor | None) -> Tensor:
-        """Numbers ``(B, T, F)`` for the output, of codes; any number of steps."""
-        k = self.steps_per_call
-        calls = -(-steps // k)
-        given = None if conditions is None else folded(conditions, lengths, k)[0]
-        repeated = over_time(code, calls)
-        outputs, _ = self.decoder(joined(repeated, given), lengths=calls_of(lengths, k))
-        return self.head(joined(outputs, repeated)).reshape(len(code), calls * k, -1)[:, :steps]
-
-    def loss(self, values: Tensor, mask: Tensor | None, lengths: Tensor | None, conditions: Tensor | None,
-             generator: torch.Generator | None) -> Tensor:  # fmt: skip
-        """Reconstruction loss of a batch, a scalar; with noise on the codes where there is a generator."""
-        clean = code = self.encode(values, lengths, conditions)
-        if generator is not None and self.code_noise:
-            noise = torch.randn(code.shape, generator=generator).to(code)
-            code = code + self.code_noise * noise
-        spread = 0.0 if generator is None else self.decorrelation * _correlation(clean)
-        valid = valid_steps(values, lengths)
-        if valid is not None:
-            shown = valid.unsqueeze(-1).expand_as(values)
-            mask = shown if mask is None else mask & shown
-        return self.output.loss(self.decode(code, values.shape[1], lengths, conditions), values, mask) + spread
-
-
-def _correlation(code: Tensor) -> Tensor:
-    """Sum of the squared correlations between the dimensions of normalised codes ``(B, D)``, for each dimension."""
-    squares = (summed(code.T @ code) / together(len(code), code.device)).square()
-    return (squares.sum() - squares.diagonal().sum()) / code.shape[1]
 
 
 class CodeGenerator(nn.Module):

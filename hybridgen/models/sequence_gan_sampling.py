@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from hybridgen.data import SeriesBatch
+from hybridgen.models.calibration import Maps
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_output import valid_steps
 from hybridgen.models.sequence_gan_parts import Sample
 
 _ROWS_AT_ONCE = 256
+#: Sequences that calibration is computed from: as many as there were in training, within these bounds.
+_FEWEST, _MOST = 1000, 10_000
 
 
 class Sampling:
@@ -150,6 +153,7 @@ class Sampling:
         labels: Tensor | None,
         attributes: Tensor | None,
         conditions: Tensor | None,
+        calibrated: bool = True,
     ) -> Sample:
         """Sequences of the averaged generator; in ``latent`` it decides about lengths that are not given."""
         given = {"labels": labels, "conditions": conditions}
@@ -160,12 +164,49 @@ class Sampling:
         if lengths is None:
             lengths = self._decoded_lengths(code[:, size])
         attributes = code[:, size + 1 :] if self.layout.num_attributes else None
-        logits = self.autoencoder.decode(self.autoencoder.from_white(code[:, :size]), steps, lengths, conditions)
-        values = self.autoencoder.output(logits, chance)
+        maps = self._maps() if calibrated else None
+        own = code[:, :size] if maps is None else maps.codes(code[:, :size])
+        numbers, values = self._decoded(own, steps, lengths, chance, conditions)
+        if maps is not None:
+            values = maps.values(numbers, values)
         values = values.masked_fill(~valid_steps(values, lengths).unsqueeze(-1), 0.0)
         return Sample(values, lengths, labels, attributes, conditions)
 
-    def _beside(self, batch: SeriesBatch, random: torch.Generator) -> Sample:
+    def _decoded(
+        self, codes: Tensor, steps: int, lengths: Tensor | None, chance: Tensor, conditions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the decoder says of codes ``(B, D)``, and the features ``(B, T, F)`` made of it."""
+        numbers = self.autoencoder.decode(self.autoencoder.from_white(codes), steps, lengths, conditions)
+        return numbers, self.autoencoder.output(numbers, chance)
+
+    def _maps(self) -> Maps | None:
+        """The maps of the generator as it is, from samples of it: computed once, until it learns more."""
+        if not self.hparams.calibrate or not bool(self.calibration.code_covariance.any()):
+            return None
+        now = int(self.average.n_averaged)
+        if self._found_maps is None or self._found_maps[0] != now:
+            self._found_maps = (now, self._compute_maps())
+        return self._found_maps[1]
+
+    def _compute_maps(self) -> Maps:
+        random, size = random_of(0, -1), self.hparams.code_size
+        number = int(self.length_counts.sum().clamp(_FEWEST, _MOST))
+        noise = {name: value.to(self.device) for name, value in self.generator.draw(number, random).items()}
+        labels = draw_classes(self.length_counts, number, random, None)[0] if self.layout.num_labels else None
+        codes = self.average.module(noise, None if labels is None else labels.to(self.device))
+        maps = Maps(self.calibration, codes[:, :size])
+        if not self.layout.num_conditions:  # without them there are no sequences
+            lengths = self._decoded_lengths(codes[:, size])
+            pieces = []
+            for rows in torch.arange(number).split(_ROWS_AT_ONCE):
+                chance = torch.rand(len(rows), self.max_length, self.layout.num_features, generator=random)
+                moved = maps.codes(codes[rows, :size])
+                pieces.append(self._decoded(moved, self.max_length, lengths[rows], chance.to(self.device), None))
+            numbers, values = (torch.cat(part) for part in zip(*pieces, strict=True))
+            maps.see(numbers, values, lengths)
+        return maps
+
+    def _beside(self, batch: SeriesBatch, random: torch.Generator, *, calibrated: bool = True) -> Sample:
         """Generated sequences of the lengths, classes and conditions of a batch."""
         rows, steps = batch.values.shape[:2]
         noise = self.generator.draw(*((rows, steps) if self.hparams.mode == "direct" else (rows,)), random)
@@ -173,7 +214,7 @@ class Sampling:
         lengths = torch.full((rows,), steps, device=self.device) if batch.lengths is None else batch.lengths
         noise = {name: value.to(self.device) for name, value in noise.items()}
         given = {"labels": batch.labels, "attributes": None, "conditions": batch.conditions}
-        return self._sample(noise, lengths, steps, chance, **given)
+        return self._sample(noise, lengths, steps, chance, **given, calibrated=calibrated)
 
     def _drawn_classes(self, random: torch.Generator, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Classes and lengths of a whole chunk; see :func:`draw_classes`."""

@@ -14,6 +14,10 @@ from hybridgen.models.sequence_gan_watch import Guard
 from hybridgen.objectives import adversarial
 from hybridgen.tracking.finite import in_any_process
 
+_ROWS_AT_ONCE = 512
+#: Sequences that statistics are computed from, at most: memory and time grow with them, exactness hardly.
+STARTED_FROM = 20_000
+
 
 class Updates:
     """What a batch does to the networks, and what of it a checkpoint holds; part of a model of several optimisers.
@@ -194,9 +198,13 @@ class Updates:
         """Codes of all training sequences, by the finished autoencoder."""
         self.autoencoder.requires_grad_(False).eval()
         sequences = self.trainer.datamodule.sequences("train")
-        pieces = torch.arange(len(sequences)).split(512)
+        pieces = torch.arange(len(sequences)).split(_ROWS_AT_ONCE)
         batches = (self.transfer_batch_to_device(sequences.batch(p.numpy()), self.device, 0) for p in pieces)
         parts = [self.autoencoder.encode_all(batches)]
+        if self.hparams.calibrate:
+            some = torch.linspace(0, len(sequences) - 1, min(len(sequences), STARTED_FROM)).long()
+            shown = self.transfer_batch_to_device(sequences.batch(some.numpy()), self.device, 0)
+            self.calibration.observe(parts[0], shown.values, shown.lengths)
         parts.append(self._coded_lengths(torch.as_tensor(sequences.lengths)).to(parts[0]))
         if sequences.attributes is not None:
             parts.append(torch.as_tensor(sequences.attributes).to(parts[0]))

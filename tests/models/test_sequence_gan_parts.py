@@ -13,7 +13,6 @@ from hybridgen.models.sequence_gan_parts import (
     RecurrentCritic,
     RecurrentGenerator,
     Sample,
-    SequenceAutoencoder,
 )
 
 GROUPS = (
@@ -135,25 +134,6 @@ def test_padding_has_no_influence_on_generator_and_autoencoder(steps_per_call):
     assert not made.values[~MASK].any()
     whole = generator(noise, lengths=None, labels=sample.labels, conditions=sample.conditions)
     torch.testing.assert_close(made.values[MASK], whole.values[MASK])
-    autoencoder = SequenceAutoencoder(LAYOUT, stack, code_size=3, code_noise=0.1, steps_per_call=steps_per_call)
-    autoencoder.eval()
-    junk = a_sample(math.nan)
-    targets = [s._replace(values=s.values.sigmoid()) for s in (sample, junk)]
-    losses = [
-        autoencoder.loss(s.values, None, LENGTHS, s.conditions.masked_fill(~MASK.unsqueeze(-1), 0), None)
-        for s in targets
-    ]
-    torch.testing.assert_close(losses[1], losses[0])
-
-
-def test_codes_have_mean_0_and_variance_1():
-    torch.manual_seed(0)
-    autoencoder = SequenceAutoencoder(
-        LAYOUT, {"cell": "gru", "hidden_size": 8}, code_size=3, code_noise=0.1, steps_per_call=1
-    )
-    code = autoencoder.encode(torch.rand(64, 5, 9), None, torch.rand(64, 5, 1))
-    torch.testing.assert_close(code.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(code.var(0, correction=0), torch.ones(3), atol=0.2, rtol=0)
 
 
 def test_pool_is_over_what_is_there():
@@ -175,16 +155,3 @@ def test_rate_factor():
     assert math.isclose(rate_factor("cosine", 1000, 1000, 0.1, 5), 0.1)
     assert rate_factor("constant", 900, 1000, 0.1, 5) == 1
     assert rate_factor("cosine", 900, math.inf, 0.1, 5) == 1
-
-
-def test_codes_of_all_sequences_are_white_and_turn_back():
-    torch.manual_seed(0)
-    autoencoder = SequenceAutoencoder(
-        LAYOUT, {"cell": "gru", "hidden_size": 8}, code_size=3, code_noise=0.01, code_floor=1e-3, steps_per_call=2
-    )
-    batches = [Sample(torch.rand(100, 5, 9), None, None, None, torch.rand(100, 5, 1)) for _ in range(3)]
-    white = autoencoder.encode_all(batches)
-    torch.testing.assert_close(white.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(torch.cov(white.T), torch.eye(3), atol=0.01, rtol=0)
-    codes = torch.cat([autoencoder.encode(b.values, None, b.conditions) for b in batches])
-    torch.testing.assert_close(autoencoder.from_white(white), codes, atol=1e-4, rtol=1e-4)
