@@ -228,6 +228,8 @@ class RecurrentCritic(nn.Module):
 class CodeGenerator(nn.Module):
     """Codes of sequences from noise: the latent code, the length where lengths differ, and the attributes.
 
+    Attributes are made first and drive the rest like the class, so that they can be chosen.
+
     Args:
         layout: of the data.
         code_size: of the autoencoder.
@@ -244,7 +246,11 @@ class CodeGenerator(nn.Module):
         self.noise_size, self.num_labels, self.free = noise_size, layout.num_labels, code_size + with_length
         self.attribute_output = layout.attribute_output() if layout.num_attributes else None
         self.width = self.free + layout.num_attributes
-        self.layers = perceptron(noise_size + layout.num_labels, hidden_size, num_layers, self.width)
+        self.attributes = None
+        if layout.num_attributes:
+            self.attributes = perceptron(noise_size + layout.num_labels, 64, 1, layout.num_attributes)
+        inputs = noise_size + layout.num_labels + layout.num_attributes
+        self.layers = perceptron(inputs, hidden_size, num_layers, self.free)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The noise of a batch, ``(B, size)`` by name, on the CPU."""
@@ -253,12 +259,13 @@ class CodeGenerator(nn.Module):
             "attribute_chance": torch.rand(batch_size, self.width - self.free, generator=generator),
         }
 
-    def forward(self, noise: dict[str, Tensor], labels: Tensor | None) -> Tensor:
-        """Codes ``(B, width)``."""
-        code = self.layers(joined(noise["code"], one_hot(labels, self.num_labels)))
-        if self.attribute_output is None:
-            return code
-        return joined(code[:, : self.free], self.attribute_output(code[:, self.free :], noise["attribute_chance"]))
+    def forward(self, noise: dict[str, Tensor], labels: Tensor | None, attributes: Tensor | None = None) -> Tensor:
+        """Codes ``(B, width)``; their attributes ``(B, A)`` are those given, or drawn."""
+        classes = one_hot(labels, self.num_labels)
+        if self.attributes is not None and attributes is None:
+            logits = self.attributes(joined(noise["code"], classes))
+            attributes = self.attribute_output(logits, noise["attribute_chance"])
+        return joined(self.layers(joined(noise["code"], classes, attributes)), attributes)
 
 
 class CodeCritic(nn.Module):

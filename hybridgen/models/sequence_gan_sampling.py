@@ -43,7 +43,7 @@ class Sampling:
             num_samples: how many.
             length: steps of each, also more than training had; by default drawn like those of the training data.
             labels: a class for all of them or a list of one for each, by name; by default drawn like the training data.
-            attributes: a mapping of values that all of them shall have, or a list of one for each (``direct`` only).
+            attributes: a mapping of values that all of them shall have, or a list of one for each; drawn by default.
             conditions: what columns are given: a mapping of arrays ``(T,)``, for all of them.
             latents: ``(num_samples, latent_size)``, instead of draws of the noise of whole sequences.
             seed: sample i of a seed is always the same.
@@ -100,8 +100,6 @@ class Sampling:
             raise ValueError(f"length is {length}: give at least 1")
         if (conditions is None) != (self.layout.num_conditions == 0):
             raise ValueError("this model was trained with conditions: give what they are, conditions=")
-        if attributes is not None and self.hparams.mode == "latent":
-            raise ValueError("mode 'latent' draws attributes together with the series: to choose them, train 'direct'")
         if conditions is not None:
             if length is not None and length > len(conditions):
                 raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")
@@ -160,7 +158,7 @@ class Sampling:
         if self.hparams.mode == "direct":
             return self.average.module(noise, lengths=lengths, attributes=attributes, **given)
         size = self.hparams.code_size
-        code = self.average.module(noise, labels)
+        code = self.average.module(noise, labels, attributes)
         if lengths is None:
             lengths = self._decoded_lengths(code[:, size])
         attributes = code[:, size + 1 :] if self.layout.num_attributes else None

@@ -291,8 +291,9 @@ def test_lengths_are_drawn_like_those_of_the_data(mode, table):
     assert not made.values[beyond].any()
 
 
-def test_attributes_given_at_sampling_time(table):
-    model = model_of("direct")
+@pytest.mark.parametrize("mode", MODES)
+def test_attributes_given_at_sampling_time(mode, table):
+    model = model_of(mode)
     train(model, table_data(table), 3)
     given = [{"size": size} for size in (0.0, 4.0)]
     series = model.generate(2, attributes=given, conditions={"hour": np.arange(4.0)}, labels=["up", "down"])
@@ -439,7 +440,6 @@ def test_wrong_options_of_sampling(table):
         ({"conditions": hours, "length": 0}, "length is 0"),
         ({"conditions": hours, "length": 9}, "conditions have 4 steps"),
         ({}, "trained with conditions"),
-        ({"conditions": hours, "attributes": {"size": 1.0}}, "to choose them, train 'direct'"),
     ):
         with pytest.raises(ValueError, match=sentence):
             model.generate(2, **options)
