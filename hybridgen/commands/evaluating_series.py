@@ -19,21 +19,25 @@ def evaluate(model: Any, data: Any, options: Namespace) -> Any:
     Raises:
         ValueError: if the series do not compare.
     """
-    import sys
-
     from hybridgen.commands.evaluating_rolls import generated
     from hybridgen.evaluation.series import evaluate_series, save_pictures
 
     real = _values(data, "train")
-    held_out = None
+    held_out = starts = None
     if data.split == "overlapping":
-        print("every window was trained on (split: overlapping): no memorisation ratio", file=sys.stderr)
+        starts = data.sequences("train").starts
     elif data.test_fraction:
         held_out = _values(data, "test")
     number = len(real) if options.num_samples is None else options.num_samples
     fake = generated(model, number, real.shape[1], options.seed)
     report = evaluate_series(
-        real, fake, held_out=held_out, runs=options.runs, iterations=options.iterations, seed=options.seed
+        real,
+        fake,
+        held_out=held_out,
+        starts=starts,
+        runs=options.runs,
+        iterations=options.iterations,
+        seed=options.seed,
     )
     if options.out is not None:
         names = [name for group in model.codec.groups for name in _feature_names(group)]

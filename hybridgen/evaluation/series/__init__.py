@@ -6,6 +6,7 @@ from hybridgen.evaluation.series.neighbours import (
     Manifolds,
     Memorisation,
     manifolds,
+    memorisation_of_windows,
     memorisation_ratio,
     nearest_distances,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "frechet_distance",
     "manifolds",
     "mean_discrepancy",
+    "memorisation_of_windows",
     "memorisation_ratio",
     "nearest_distances",
     "predictive_score",

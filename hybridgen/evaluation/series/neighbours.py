@@ -109,6 +109,44 @@ def memorisation_ratio(train: Any, held_out: Any, fake: Any, *, standardise: boo
     return Memorisation(float(of_generated.median()) / usual, float(of_generated.median()), usual, copies)
 
 
+def memorisation_of_windows(
+    windows: Any, starts: Any, fake: Any, *, standardise: bool = True, most: int = 2000
+) -> Memorisation:
+    """The same for windows of one long table that overlap and were all trained on, so that none is held out.
+
+    In place of held-out series stand training windows, each compared with the training windows that share no row with
+    it. A generator that only fills in between neighbouring windows has a ratio well below 1 by this measure.
+
+    Args:
+        windows: ``(N, T, F)``, what the generator saw.
+        starts: ``(N,)`` whole numbers, the row of the table that each window begins at.
+        fake: ``(M, T, F)``.
+        standardise: as in :func:`memorisation_ratio`.
+        most: windows that stand for held-out ones, evenly spread.
+
+    Raises:
+        ValueError: if a shape does not fit, or there are no two windows that share no row.
+    """
+    points, generated = _points(windows, fake, standardise)
+    starts = torch.as_tensor(starts)
+    if starts.shape != (len(points),):
+        raise ValueError(f"starts have shape {list(starts.shape)} for {len(points)} windows: give one row for each")
+    chosen = torch.linspace(0, len(points) - 1, min(len(points), most)).long()
+    found = []
+    for rows in chosen.split(256):
+        distances = torch.cdist(points[rows], points)
+        overlap = (starts[rows, None] - starts).abs() < windows.shape[1]
+        found.append(distances.masked_fill(overlap, torch.inf).amin(1))
+    apart = torch.cat(found) / points.shape[1] ** 0.5
+    apart = apart[apart.isfinite()]
+    if not len(apart) or float(apart.median()) == 0:
+        raise ValueError("there are no two windows that share no row and differ: memorisation cannot be measured")
+    of_generated = nearest_distances(generated, points) / points.shape[1] ** 0.5
+    copies = float((of_generated < apart.quantile(0.01)).float().mean())
+    usual, median = float(apart.median()), float(of_generated.median())
+    return Memorisation(median / usual, median, usual, copies)
+
+
 def nearest_distances(points: Tensor, among: Tensor, *, chunk: int = 1024) -> Tensor:
     """Euclidean distance of each of ``points (M, D)`` to the nearest of ``among (N, D)``: ``(M,)``."""
     # Exact differences: the expansion of the square loses the small distances that matter here.

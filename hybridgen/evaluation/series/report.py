@@ -10,7 +10,13 @@ import numpy as np
 
 from hybridgen.evaluation.series.frechet import context_fid
 from hybridgen.evaluation.series.inputs import as_pair, as_series, check_counts
-from hybridgen.evaluation.series.neighbours import Manifolds, Memorisation, manifolds, memorisation_ratio
+from hybridgen.evaluation.series.neighbours import (
+    Manifolds,
+    Memorisation,
+    manifolds,
+    memorisation_of_windows,
+    memorisation_ratio,
+)
 from hybridgen.evaluation.series.statistics import (
     MeanDiscrepancy,
     autocorrelation_difference,
@@ -32,6 +38,7 @@ class SeriesReport:
         predictive_original: trained on real ones: as good as it gets.
         strong_critic: what a critic that is not blind finds.
         memorisation: None without held-out series.
+        memorisation_apart: the same beside training windows that share no row, where windows overlap; else None.
         context_fid: by our own small encoder.
         correlational: difference of correlations.
         autocorrelation: difference of autocorrelations.
@@ -50,10 +57,13 @@ class SeriesReport:
     autocorrelation: float
     mean_discrepancy: MeanDiscrepancy
     manifolds: Manifolds
+    memorisation_apart: Memorisation | None = None
 
     def line(self) -> str:
         """The headline in one line."""
         copies = "not measured" if self.memorisation is None else f"{self.memorisation.ratio:.2f}"
+        if self.memorisation_apart is not None:
+            copies = f"{self.memorisation_apart.ratio:.2f} (beside training windows that share no row)"
         return (
             f"discriminative {self.discriminative.mean:.3f} +- {self.discriminative.std:.3f} "
             f"(real vs real {self.discriminative_floor.mean:.3f}, strong critic {self.strong_critic.score:.3f}), "
@@ -80,6 +90,9 @@ class SeriesReport:
         }
         if self.memorisation is not None:
             found |= {"memorisation_ratio": self.memorisation.ratio, "copies": self.memorisation.copies}
+        if self.memorisation_apart is not None:
+            apart = self.memorisation_apart
+            found |= {"memorisation_ratio_apart": apart.ratio, "copies_apart": apart.copies}
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +106,7 @@ def evaluate_series(
     fake: Any,
     *,
     held_out: Any | None = None,
+    starts: Any | None = None,
     standardise: bool = True,
     runs: int = 10,
     iterations: float = 1.0,
@@ -104,6 +118,8 @@ def evaluate_series(
         real: ``(N, T, F)``, the series that were learned from, each feature scaled to 0..1.
         fake: ``(M, T, F)``, M about N, in the same scale.
         held_out: ``(K, T, F)``, real series from another stretch of time, for the memorisation ratio.
+        starts: ``(N,)``, the row that each real series begins at, where these are overlapping windows of one table and
+            nothing is held out; see :func:`memorisation_of_windows`.
         standardise: whether neighbours are measured with each feature in its own deviation, or all in a common one.
         runs: of the metrics that train networks.
         iterations: their training steps, as a fraction of the published numbers: below 1 for a look, not for a table.
@@ -138,4 +154,7 @@ def evaluate_series(
         autocorrelation=autocorrelation_difference(real, fake),
         mean_discrepancy=mean_discrepancy(real, fake, seed=seed),
         manifolds=manifolds(real, fake, seed=seed, standardise=standardise),
+        memorisation_apart=None
+        if starts is None
+        else memorisation_of_windows(real, starts, fake, standardise=standardise),
     )

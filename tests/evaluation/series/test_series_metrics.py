@@ -176,6 +176,29 @@ def test_memorisation_ratio():
         series.memorisation_ratio(REAL, REAL[:10], FRESH)
 
 
+def test_memorisation_of_windows_that_overlap():
+    """Windows of one long walk: what lies between neighbours is near, what begins elsewhere is as far as any other."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(600, 2, generator=generator)
+    starts = torch.arange(0, 590)
+    windows = torch.stack([table[s : s + 10] for s in starts.tolist()])
+    fresh = torch.randn(400, 10, 2, generator=generator)
+    apart = series.memorisation_of_windows(windows, starts, fresh)
+    assert 0.9 < apart.ratio < 1.1
+    between = series.memorisation_of_windows(windows, starts, windows + 0.05 * torch.randn(590, 10, 2))
+    assert between.ratio < 0.2
+    assert between.copies == 1
+    # By hand, of the first window: the nearest of those that begin ten rows later or more.
+    scaled = windows.flatten(1) / windows.std((0, 1), correction=0).repeat(10)
+    nearest = torch.cdist(scaled[:1], scaled[10:]).min() / 20**0.5
+    alone = series.memorisation_of_windows(windows, starts, windows, most=1)
+    torch.testing.assert_close(torch.tensor(alone.held_out), nearest)
+    with pytest.raises(ValueError, match="no two windows that share no row"):
+        series.memorisation_of_windows(windows[:9], starts[:9], fresh)
+    with pytest.raises(ValueError, match="give one row for each"):
+        series.memorisation_of_windows(windows, starts[:3], fresh)
+
+
 @pytest.mark.parametrize("standardise", [True, False])
 def test_a_feature_that_is_constant_or_nearly_does_not_decide_distances(standardise):
     real, held_out, fresh = (
