@@ -61,7 +61,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         linear_path: whether codes start as the principal components of whole sequences, to which the cells add what
             these leave (``latent``): fine detail comes through that cells alone learn only after very long.
         calibrate: whether samples get the covariance of codes and the distribution of every number that the training
-            data has, see :mod:`hybridgen.models.calibration` (``latent``).
+            data has, see :mod:`hybridgen.models.calibration` (``latent``; of codes alone where there are conditions).
         autoencoder_steps: batches that the autoencoder learns from before the GAN starts (``latent``).
         latent_updates: updates of the GAN over codes for each batch after that (``latent``): each costs little.
         hidden_size: of generator and critic of codes (``latent``).
