@@ -78,6 +78,9 @@ class FeatureOutput(nn.Module):
             mask: bool of the same shape: where the target says something.
         """
         total, columns = logits.new_zeros(()), 0
+        if mask is not None:
+            # Before any arithmetic: what is not there may be NaN and still gets a gradient of zero.
+            target = target.masked_fill(~mask, 0.0)
         # In evaluation processes may have different numbers of batches: there they must not wait for each other.
         over = summed if self.training else _own
         for kind, _, start, stop in self.runs:
@@ -148,6 +151,19 @@ def valid_steps(values: Tensor, lengths: Tensor | None) -> Tensor | None:
     if lengths is None:
         return None
     return torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+
+
+def shown(batch: Any) -> Tensor | None:
+    """Which numbers of a batch's values are there, ``(B, T, F)`` bool: observed, and not padding; None if all are.
+
+    Args:
+        batch: with ``values (B, T, F)``, ``mask`` and ``lengths``, as :class:`hybridgen.data.SeriesBatch` has them.
+    """
+    valid = valid_steps(batch.values, batch.lengths)
+    if valid is None:
+        return batch.mask
+    there = valid.unsqueeze(-1).expand_as(batch.values)
+    return there if batch.mask is None else there & batch.mask
 
 
 def over_time(vector: Tensor, steps: int) -> Tensor:
