@@ -107,7 +107,9 @@ def one_hot(labels: Tensor | None, num_labels: int) -> Tensor | None:
 class RecurrentGenerator(nn.Module):
     """A stack that is driven by noise: one draw for the sequence and one for every call, ``steps_per_call`` steps.
 
-    Attributes of the series are made first, from the sequence's noise, and drive the stack like the class.
+    Attributes of the series are made first, from the sequence's noise, and drive the stack like the class. With
+    feedback each call also reads what the one before made, zeros at first, and gradients flow through it; this goes
+    call by call, but for a teacher's sequence, which is all there beforehand (C-RNN-GAN, Mogren 2016).
 
     Args:
         layout: of the data.
@@ -115,16 +117,25 @@ class RecurrentGenerator(nn.Module):
         sequence_noise: width of the noise of a sequence.
         step_noise: width of the noise of a call.
         steps_per_call: steps that one call of the cells emits.
+        feedback: whether a call reads what the one before made.
     """
 
     def __init__(
-        self, layout: Layout, stack: dict[str, Any], *, sequence_noise: int, step_noise: int, steps_per_call: int
+        self,
+        layout: Layout,
+        stack: dict[str, Any],
+        *,
+        sequence_noise: int,
+        step_noise: int,
+        steps_per_call: int,
+        feedback: bool = False,
     ) -> None:
         super().__init__()
+        self.feedback = feedback
         self.num_labels = layout.num_labels
         self.sequence_noise, self.step_noise, self.steps_per_call = sequence_noise, step_noise, steps_per_call
         context = sequence_noise + layout.num_labels + layout.num_attributes
-        inputs = context + step_noise + layout.num_conditions * steps_per_call
+        inputs = context + step_noise + (layout.num_conditions + feedback * layout.num_features) * steps_per_call
         self.stack = build_stack(stack, inputs)
         self.head = nn.Linear(self.stack.output_size, steps_per_call * layout.num_features)
         self.output = FeatureOutput(layout.groups, layout.neutral)
@@ -161,21 +172,78 @@ class RecurrentGenerator(nn.Module):
             conditions: ``(B, T, C)``.
             attributes: ``(B, A)``.
         """
-        classes = one_hot(labels, self.num_labels)
         if self.attributes is not None and attributes is None:
-            logits = self.attributes(joined(noise["sequence"], classes))
-            attributes = self.attribute_output(logits, noise["attribute_chance"])
-        calls, steps = noise["steps"].shape[1], noise["chance"].shape[1]
-        k = self.steps_per_call
-        given = None if conditions is None else folded(conditions, lengths, k)[0]
-        context = over_time(joined(noise["sequence"], classes, attributes), calls)
-        outputs, _ = self.stack(joined(context, noise["steps"], given), lengths=calls_of(lengths, k))
-        logits = self.head(outputs).reshape(len(outputs), calls * k, -1)[:, :steps]
-        values = self.output(logits, noise["chance"])
+            drawn = self.attributes(joined(noise["sequence"], one_hot(labels, self.num_labels)))
+            attributes = self.attribute_output(drawn, noise["attribute_chance"])
+        given = {"labels": labels, "conditions": conditions, "attributes": attributes}
+        if self.feedback:
+            values = self._call_by_call(noise, self._inputs(noise, lengths, **given))
+        else:
+            values = self.output(self.logits(noise, lengths=lengths, **given), noise["chance"])
         valid = valid_steps(values, lengths)
         if valid is not None:
             values = values.masked_fill(~valid.unsqueeze(-1), 0.0)
         return Sample(values, lengths, labels, attributes, conditions)
+
+    def logits(
+        self,
+        noise: dict[str, Tensor],
+        *,
+        lengths: Tensor | None,
+        labels: Tensor | None,
+        conditions: Tensor | None,
+        attributes: Tensor | None,
+        teacher: Tensor | None = None,
+    ) -> Tensor:
+        """What is said about all steps in one call of the stack, ``(B, T, F)``, for the output to make features of.
+
+        Args:
+            noise: from :meth:`draw`.
+            lengths: ``(B,)``.
+            labels: ``(B,)``.
+            conditions: ``(B, T, C)``.
+            attributes: ``(B, A)``, where the data has them.
+            teacher: features ``(B, T, F)``, of which each call reads the steps before its own in place of what the
+                generator makes itself.
+
+        Raises:
+            ValueError: if there is a teacher without feedback, or feedback without a teacher.
+        """
+        if self.feedback != (teacher is not None):
+            raise ValueError("a generator reads a teacher's steps if it was made with feedback, and only then")
+        inputs, k = self._inputs(noise, lengths, labels, conditions, attributes), self.steps_per_call
+        if teacher is not None:
+            before = folded(teacher, lengths, k)[0]
+            inputs = joined(inputs, nn.functional.pad(before[:, :-1], (0, 0, 1, 0)))
+        outputs, _ = self.stack(inputs, lengths=calls_of(lengths, k))
+        steps = noise["chance"].shape[1]
+        return self.head(outputs).reshape(len(outputs), outputs.shape[1] * k, -1)[:, :steps]
+
+    def _inputs(
+        self,
+        noise: dict[str, Tensor],
+        lengths: Tensor | None,
+        labels: Tensor | None,
+        conditions: Tensor | None,
+        attributes: Tensor | None,
+    ) -> Tensor:
+        """What the calls read but for feedback, ``(B, calls, width)``."""
+        given = None if conditions is None else folded(conditions, lengths, self.steps_per_call)[0]
+        context = joined(noise["sequence"], one_hot(labels, self.num_labels), attributes)
+        return joined(over_time(context, noise["steps"].shape[1]), noise["steps"], given)
+
+    def _call_by_call(self, noise: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        """Features ``(B, T, F)``, each call after the first reading those of the one before."""
+        (rows, calls), k, chance = inputs.shape[:2], self.steps_per_call, noise["chance"]
+        steps, width = chance.shape[1:]
+        chances = nn.functional.pad(chance, (0, 0, 0, calls * k - steps), value=0.5).split(k, 1)
+        masks, state, made = self.stack.draw_masks(rows, calls), None, []
+        before = inputs.new_zeros(rows, k * width)
+        for call, (own, drawn) in enumerate(zip(inputs.unbind(1), chances, strict=True)):
+            output, state = self.stack.step(joined(own, before), state, masks=masks.at(call))
+            made.append(self.output(self.head(output).reshape(rows, k, width), drawn))
+            before = made[-1].flatten(1)
+        return torch.cat(made, 1)[:, :steps]
 
 
 class RecurrentCritic(nn.Module):
