@@ -3,8 +3,8 @@
 ``direct``: generator and critic are stacks of cells over the sequence (C-RNN-GAN, Mogren 2016, arXiv:1611.09904; RCGAN,
 Esteban et al. 2017, arXiv:1706.02633). ``latent``: a recurrent autoencoder first, then a GAN over the codes of the
 training sequences, which are computed once, so that no gradient runs through time in the adversarial part (RTSGAN, Pei
-et al. 2021). By default both are trained as R3GAN (Huang et al. 2024, arXiv:2501.05441): relativistic pairing with R1
-and R2.
+et al. 2021). ``timegan``: an adversary of codes of every step, see :mod:`hybridgen.models.sequence_timegan`. By default
+all are trained as R3GAN (Huang et al. 2024, arXiv:2501.05441): relativistic pairing with R1 and R2.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from hybridgen.evaluation.series import mean_discrepancy
 from hybridgen.models.calibration import Calibration, Maps
 from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.sequence_autoencoder import SequenceAutoencoder
-from hybridgen.models.sequence_gan_options import check_options, random_of, rate_factor
+from hybridgen.models.sequence_gan_options import check_options, part_at, random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import (
     CodeCritic,
     CodeGenerator,
@@ -32,6 +32,8 @@ from hybridgen.models.sequence_gan_parts import (
 from hybridgen.models.sequence_gan_sampling import Sampling
 from hybridgen.models.sequence_gan_training import STARTED_FROM, Updates
 from hybridgen.models.sequence_gan_watch import CollapseAlarm, Guard, collapse_ratios
+from hybridgen.models.sequence_timegan import StepEmbedder, TimeGANGenerator, step_code_critic
+from hybridgen.models.sequence_timegan_training import JointUpdates
 from hybridgen.objectives import adversarial
 from hybridgen.tracking.elements import SampleElements
 
@@ -39,21 +41,23 @@ from hybridgen.tracking.elements import SampleElements
 COMPARED = 1000
 
 
-class SequenceGAN(Sampling, Updates, pl.LightningModule):
+class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
     """A recurrent GAN over the series of :class:`hybridgen.data.SeriesData` or the sounds of ``AudioData``.
 
     Every training batch counts once: in ``max_steps``, checkpoints, learning rates and logged axes, whatever the number
     of optimisers. Samples come from a moving average of the generator.
 
     Args:
-        mode: ``latent`` (minutes on a CPU) or ``direct``.
+        mode: ``latent`` (minutes on a CPU), ``direct`` or ``timegan``.
         stack: arguments of :class:`hybridgen.cells.Stack` without ``input_size`` for generator and critic or, in
             ``latent`` mode, encoder and decoder. Default: one layer of 64 GRU cells.
-        critic_stack: the same for the critic of ``direct``, where it differs; bidirectional unless it says otherwise.
+        critic_stack: the same for the critic of sequences, where it differs; bidirectional unless it says otherwise.
         sequence_noise: width of the noise of a whole sequence.
-        step_noise: width of the noise of each call of the cells (``direct``).
-        steps_per_call: steps that one call of the cells emits and, in ``latent``, reads.
-        code_size: width of a sequence's code (``latent``).
+        step_noise: width of the noise of each call of the cells (not in ``latent``).
+        steps_per_call: steps that one call of the generator emits and, in ``latent``, the encoder reads.
+        feedback: whether the generator reads what it made in the call before, as in C-RNN-GAN (``direct``).
+        warm_start_steps: batches in which it first learns to go on with real sequences (``direct`` with ``feedback``).
+        code_size: width of a sequence's code or, in ``timegan``, of a step's.
         code_noise: standard deviation of noise on codes while the autoencoder learns; codes have 1.
         code_floor: how small an axis of the codes may be, as a part of the largest, and still be scaled up for the GAN:
             near 0 makes codes white, which shows the critic every detail but makes it hard to beat; 1 leaves small axes
@@ -62,11 +66,14 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
             these leave (``latent``): fine detail comes through that cells alone learn only after very long.
         calibrate: whether samples get the covariance of codes and the distribution of every number that the training
             data has, see :mod:`hybridgen.models.calibration` (``latent``; of codes alone where there are conditions).
-        autoencoder_steps: batches that the autoencoder learns from before the GAN starts (``latent``).
+        autoencoder_steps: batches that the autoencoder learns from before all else (not in ``direct``).
+        supervisor_steps: batches that the supervisor learns from after that, before the GAN starts (``timegan``).
+        critic_threshold: the critic rests while its loss is below; null lets it always learn, as the loss
+            ``wasserstein`` does, which has no lower end (``timegan``).
         latent_updates: updates of the GAN over codes for each batch after that (``latent``): each costs little.
         hidden_size: of generator and critic of codes (``latent``).
         num_layers: their hidden layers.
-        scores: what the critic of ``direct`` judges: ``sequence``, ``steps`` or ``both``.
+        scores: what the critic of sequences judges: ``sequence``, ``steps`` or ``both``.
         minibatch: whether the critic sees how much the batch varies.
         spectral_norm: whether the critic's matrices are divided by their largest singular value.
         loss: a pair of :mod:`hybridgen.objectives.adversarial`: ``relativistic``, ``non_saturating``, ``hinge``, ...
@@ -74,17 +81,17 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         penalty_weight: gamma of R1 and R2, or the weight of the gradient penalty (10 is usual).
         penalty_every: updates of the critic for one with the penalty, which then weighs as much more.
         feature_matching: weight of matching the critic's mean features.
-        moment_weight: weight of matching mean and deviation of each step and feature (``direct``; TimeGAN's is 100).
+        moment_weight: of matching mean and deviation of each step and feature; null is 0, in ``timegan`` 100 (its own).
         augmentation: arguments of :class:`hybridgen.objectives.adversarial.Augment`, for few data (``direct``).
         critic_steps: updates of the critic for each of the generator.
-        accumulate_batches: batches whose gradients are added up for an update (``direct`` and autoencoder).
+        accumulate_batches: batches whose gradients are added up for an update (but for updates over ``latent`` codes).
         gradient_clip_val: norm that the gradients of each network are clipped to; null does not clip.
         average_decay: of the moving average of the generator.
         autoencoder_learning_rate: peak, of AdamW.
         learning_rate: peak, of the generator's Adam.
         critic_learning_rate: of the critic's; the generator's by default (two time scales: Heusel et al. 2017).
         betas: of both.
-        schedule: ``cosine`` or ``constant``, after the warm-up; counted from the start of each part of ``latent``.
+        schedule: ``cosine`` or ``constant``, after the warm-up; counted from the start of each part of training.
         warmup_steps: batches until a learning rate is at its peak.
         final_learning_rate: where the cosine ends, as a fraction of the peak.
         seed: of noise and draws; batch n of a seed draws the same in every run.
@@ -106,12 +113,16 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         sequence_noise: int = 32,
         step_noise: int = 8,
         steps_per_call: int = 1,
+        feedback: bool = False,
+        warm_start_steps: int = 0,
         code_size: int = 24,
         code_noise: float = 0.01,
         code_floor: float = 0.1,
         linear_path: bool = True,
         calibrate: bool = True,
         autoencoder_steps: int = 3000,
+        supervisor_steps: int = 1000,
+        critic_threshold: float | None = 0.15,
         latent_updates: int = 8,
         hidden_size: int = 128,
         num_layers: int = 3,
@@ -123,7 +134,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         penalty_weight: float = 1.0,
         penalty_every: int = 1,
         feature_matching: float = 0.0,
-        moment_weight: float = 0.0,
+        moment_weight: float | None = None,
         augmentation: dict[str, Any] | None = None,
         critic_steps: int = 1,
         accumulate_batches: int = 1,
@@ -150,10 +161,6 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self.adversarial = adversarial.make(loss)
         self.augment = None
         if augmentation is not None:
-            if mode == "latent":
-                raise ValueError(
-                    "augmentation changes sequences, but mode 'latent' has a critic of codes: leave it out"
-                )
             try:
                 self.augment = adversarial.Augment(**augmentation)
             except TypeError as error:
@@ -176,10 +183,15 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         judged = {"minibatch": options.minibatch, "spectral_norm": options.spectral_norm}
         # How long sequences of each class are, and with it how frequent the classes: what is drawn for new ones.
         self.register_buffer("length_counts", torch.zeros(max(1, layout.num_labels), self.max_length + 1))
+        noise = {name: options[name] for name in ("sequence_noise", "step_noise", "steps_per_call")}
+        judges = {"stack": stack | (options.critic_stack or {}), "scores": options.scores, **judged}
         if options.mode == "direct":
-            noise = {"sequence_noise": options.sequence_noise, "step_noise": options.step_noise}
-            self.generator = RecurrentGenerator(layout, stack, steps_per_call=options.steps_per_call, **noise)
-            self.critic = RecurrentCritic(layout, stack | (options.critic_stack or {}), scores=options.scores, **judged)
+            self.generator = RecurrentGenerator(layout, stack, feedback=options.feedback, **noise)
+            self.critic = RecurrentCritic(layout, **judges)
+        elif options.mode == "timegan":
+            self.embedder = StepEmbedder(layout, stack, options.code_size)
+            self.generator = TimeGANGenerator(layout, stack, code_size=options.code_size, **noise)
+            self.critic = step_code_critic(layout, options.code_size, **judges)
         else:
             self.autoencoder = SequenceAutoencoder(
                 layout,
@@ -254,7 +266,7 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self.length_counts.zero_().index_put_((rows, lengths), torch.ones(len(rows)), accumulate=True)
 
     def on_fit_start(self) -> None:
-        names = ["generator", "critic", "average", *(["autoencoder"] if self.hparams.mode == "latent" else [])]
+        names = [n for n in ("generator", "critic", "average", "autoencoder", "embedder") if hasattr(self, n)]
         loaded, self._loaded_guard = self._loaded_guard, None
         if loaded is not None:
             names = [name for name in names if name in loaded["good"]]
@@ -264,59 +276,49 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         self._codes = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The first one does nothing but count batches; then generator, critic and, in ``latent``, autoencoder."""
+        """The first one does nothing but count batches; then generator, critic and, but in ``direct``, autoencoder."""
         options = self.hparams
         adam = {"betas": tuple(map(float, options.betas)), "eps": 1e-8}
         found = [
             torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.0),
-            torch.optim.Adam(self.generator.parameters(), lr=options.learning_rate, **adam),
+            torch.optim.Adam(self.learners(1).parameters(), lr=options.learning_rate, **adam),
             torch.optim.Adam(
                 self.critic.parameters(), lr=options.critic_learning_rate or options.learning_rate, **adam
             ),
         ]
-        if options.mode == "latent":
-            found.append(torch.optim.AdamW(self.autoencoder.parameters(), lr=options.autoencoder_learning_rate))
+        if options.mode != "direct":
+            found.append(torch.optim.AdamW(self.learners(3).parameters(), lr=options.autoencoder_learning_rate))
         self._peaks = [optimizer.param_groups[0]["lr"] for optimizer in found]
         return found
 
     def training_step(self, batch: SeriesBatch, batch_index: int) -> None:
-        """One batch: of the autoencoder, of the GAN over codes, or of the GAN over sequences."""
+        """One batch, of whichever part of training it is in."""
         step, options = self.global_step, self.hparams
         self._random = random_of(options.seed, step, self.global_rank)
         self._raw = self.optimizers(use_pl_optimizer=False)
-        total = self.trainer.estimated_stepping_batches
-        learns_codes = options.mode == "latent" and step < options.autoencoder_steps
+        part = part_at(options, step, self.trainer.estimated_stepping_batches)
         self._share, _ = shared({}, len(batch.values), self.device)
-        if options.mode == "latent":
-            start, end = (0, options.autoencoder_steps) if learns_codes else (options.autoencoder_steps, total)
-        else:
-            start, end = 0, total
-        factor = rate_factor(
-            options.schedule, step - start, end - start, options.final_learning_rate, options.warmup_steps
-        )
+        done, batches = step - part.start, part.end - part.start
+        factor = rate_factor(options.schedule, done, batches, options.final_learning_rate, options.warmup_steps)
         for optimizer, peak in zip(self._raw, self._peaks, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        if learns_codes:
-            values = self._learn_codes(batch, step)
-        elif options.mode == "latent":
-            values = self._update_over_codes(batch, step - options.autoencoder_steps)
-        else:
-            values = self._update_over_sequences(batch, step)
+        values = self._learn(part.name, batch, done)
         # Of all optimisers only this one is Lightning's: the batch counts once.
         self.optimizers()[0].step()
         _, values = shared(values, len(batch.values), self.device)
         if "critic_accuracy" in values:
             self.alarm.see_accuracy(float(values["critic_accuracy"]), step)
-        values["learning_rate"] = factor * self._peaks[3 if learns_codes else 1]
+        values["learning_rate"] = factor * self._peaks[3 if part.name == "autoencoder" else 1]
         size = len(batch.values)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=size)
 
     @property
     def holds_gradients(self) -> bool:
         """Whether the gradients are of a part of the batches of an update."""
-        over_codes = self.hparams.mode == "latent" and self.global_step >= self.hparams.autoencoder_steps
-        return not over_codes and self.global_step % self.hparams.accumulate_batches != 0
+        part = part_at(self.hparams, self.global_step)
+        over_codes = self.hparams.mode == "latent" and part.name == "adversarial"
+        return not over_codes and (self.global_step - part.start) % self.hparams.accumulate_batches != 0
 
     # Evaluation ------------------------------------------------------------------------------------------------
 
@@ -358,6 +360,8 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
                 kept.append(nn.functional.pad(values, (0, 0, 0, self.max_length - values.shape[1])))
             if self.hparams.mode == "latent":
                 errors.append(self.autoencoder.loss(batch.values, batch.mask, batch.lengths, batch.conditions, None))
+            elif self.hparams.mode == "timegan":
+                errors.append(self._reconstruction(batch))
         self._seen.clear()
         real, fake, plain = (gathered(torch.cat(part), self.device) for part in (real, fake, plain))
         if len(real) < 2:
@@ -373,8 +377,9 @@ class SequenceGAN(Sampling, Updates, pl.LightningModule):
         if errors:
             values["reconstruction"] = torch.stack(errors).mean()
         self.log_dict({f"{stage}/{n}": v for n, v in values.items()}, sync_dist=True, batch_size=len(real))
-        starts = self.hparams.autoencoder_steps if self.hparams.mode == "latent" else 0
-        if stage == "val" and not self.trainer.sanity_checking and self.global_step > starts + 500:
+        part = part_at(self.hparams, self.global_step)
+        late = part.name == "adversarial" and self.global_step > part.start + 500
+        if stage == "val" and not self.trainer.sanity_checking and late:
             self.alarm.see_ratios(ratios, self.global_step)
 
     def predict_step(self, batch: SeriesBatch, batch_index: int) -> None:

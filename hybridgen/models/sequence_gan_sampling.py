@@ -118,12 +118,12 @@ class Sampling:
                 ends = torch.full_like(ends, length)
             # Whole chunks are drawn and then cut, so that a sample does not depend on how many there are.
             noise = self.generator.draw(
-                *((_ROWS_AT_ONCE, steps) if self.hparams.mode == "direct" else (_ROWS_AT_ONCE,)), random
+                *((_ROWS_AT_ONCE, steps) if self.hparams.mode != "latent" else (_ROWS_AT_ONCE,)), random
             )
             number = rows.stop - rows.start
             noise = {name: value[:number].to(self.device) for name, value in noise.items()}
             if latents is not None:
-                name = "sequence" if self.hparams.mode == "direct" else "code"
+                name = "sequence" if self.hparams.mode != "latent" else "code"
                 noise[name] = latents[rows].to(noise[name])
             chance = torch.rand(_ROWS_AT_ONCE, steps, self.layout.num_features, generator=random)[:number]
             given = {
@@ -131,7 +131,7 @@ class Sampling:
                 "attributes": None if attributes is None else attributes[rows].to(self.device),
                 "conditions": None if conditions is None else conditions[:steps].expand(number, -1, -1).to(self.device),
             }
-            fixed = self.hparams.mode == "direct" or length is not None
+            fixed = self.hparams.mode != "latent" or length is not None
             lengths = ends[:number].to(self.device) if fixed else None
             pieces.append(self._sample(noise, lengths, steps, chance.to(self.device), **given))
         self.train(was_training)
@@ -155,7 +155,7 @@ class Sampling:
     ) -> Sample:
         """Sequences of the averaged generator; in ``latent`` it decides about lengths that are not given."""
         given = {"labels": labels, "conditions": conditions}
-        if self.hparams.mode == "direct":
+        if self.hparams.mode != "latent":
             return self.average.module(noise, lengths=lengths, attributes=attributes, **given)
         size = self.hparams.code_size
         code = self.average.module(noise, labels, attributes)
@@ -207,7 +207,7 @@ class Sampling:
     def _beside(self, batch: SeriesBatch, random: torch.Generator, *, calibrated: bool = True) -> Sample:
         """Generated sequences of the lengths, classes and conditions of a batch."""
         rows, steps = batch.values.shape[:2]
-        noise = self.generator.draw(*((rows, steps) if self.hparams.mode == "direct" else (rows,)), random)
+        noise = self.generator.draw(*((rows, steps) if self.hparams.mode != "latent" else (rows,)), random)
         chance = torch.rand(rows, steps, self.layout.num_features, generator=random).to(self.device)
         lengths = torch.full((rows,), steps, device=self.device) if batch.lengths is None else batch.lengths
         noise = {name: value.to(self.device) for name, value in noise.items()}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.models import sequence_gan_judging as judging
-from hybridgen.models.sequence_gan_output import valid_steps
+from hybridgen.models.sequence_gan_output import shown, valid_steps
 from hybridgen.models.sequence_gan_parts import Sample, Scores
 from hybridgen.models.sequence_gan_watch import Guard
 from hybridgen.objectives import adversarial
@@ -47,6 +47,33 @@ class Updates:
             self.alarm.load_state_dict(checkpoint["alarm"])
             self._loaded_guard = checkpoint["guard"]
             self.skipped_updates = checkpoint["skipped_updates"]
+
+    def learners(self, which: int) -> nn.Module:
+        """What an optimiser's updates change: 1 the generator, 2 the critic, 3 the autoencoder."""
+        if self.hparams.mode != "timegan" or which == 2:
+            return (self.generator, self.critic, getattr(self, "autoencoder", None))[which - 1]
+        parts = self.generator
+        return nn.ModuleList([parts.codes, parts.supervisor] if which == 1 else [self.embedder, parts.recovery])
+
+    def _learn(self, part: str, batch: SeriesBatch, done: int) -> dict[str, Any]:
+        """Learn from a batch, the one after ``done`` others of its part of training; what is to be logged."""
+        if self.hparams.mode == "timegan":
+            return self._learn_step_codes(part, batch, done)
+        if part == "warm_start":
+            return self._warm_start(batch, done)
+        if part == "autoencoder":
+            return self._learn_codes(batch, done)
+        return (self._update_over_codes if self.hparams.mode == "latent" else self._update_over_sequences)(batch, done)
+
+    def _warm_start(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
+        """The generator learns by teacher forcing: it reads real steps and is to say the next ones."""
+        noise = self._drawn(self.generator.draw(*batch.values.shape[:2], self._random))
+        given = {"labels": batch.labels, "conditions": batch.conditions, "attributes": batch.attributes}
+        logits = self.generator.logits(noise, lengths=batch.lengths, teacher=batch.values, **given)
+        loss = self.generator.output.loss(logits, batch.values, shown(batch))
+        if self._update(1, self.generator, loss, step):
+            self.average.update_parameters(self.generator)
+        return {"teacher_forced": loss.detach()}
 
     def _learn_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
         if len(batch.values) < 2:

@@ -180,6 +180,23 @@ def sequence_gan_latent(rows, folder):
     ]  # fmt: skip
 
 
+def sequence_gan_timegan(rows, folder):
+    """Its three parts; no moments, which each process has of its own rows."""
+    data = SeriesData(source="sines", num_series=22, length=6, num_features=2, batch_size=rows)
+    small = {"code_size": 3, "step_noise": 2, "autoencoder_steps": 2, "supervisor_steps": 2, "moment_weight": 0.0}
+    stack = {"hidden_size": 6}
+    model = SequenceGAN(mode="timegan", stack=stack, minibatch=False, warmup_steps=0, **small)
+    watch = Watch("train/critic_loss", "train/reconstruction", "train/supervised")
+
+    def by_sample(self, noise):
+        if self.trainer.state.fn != "fit" or not self.training:
+            return noise
+        rows = watch.names()
+        return {key: torch.stack([noise_of(int(n), *value.shape[1:]) for n in rows]) for key, value in noise.items()}
+
+    return model, data, watch, [patch.object(SequenceGAN, "_drawn", by_sample)]
+
+
 def sequence_vaegan(rows, folder):
     """Each process's part is of an even number of rows, the first half of which the critic sees reconstructed."""
     watch = Watch("train/loss")
@@ -242,7 +259,15 @@ def one_rank_breaks(rows, folder):
     return model, data, Break(), patches
 
 
-MODELS = (language_model, text_vae, variational_rnn, sequence_model, sequence_gan, sequence_gan_latent)
+MODELS = (
+    language_model,
+    text_vae,
+    variational_rnn,
+    sequence_model,
+    sequence_gan,
+    sequence_gan_latent,
+    sequence_gan_timegan,
+)
 SCENARIOS = {f.__name__: f for f in (*MODELS, sequence_vaegan, latent_gan, draw_images)}
 OTHERS = {"one_rank_breaks": one_rank_breaks}
 

@@ -13,6 +13,15 @@ MODELS = {
         mode="latent", stack=STACK, sequence_noise=4, code_size=4, hidden_size=8, autoencoder_steps=2
     ),
     "direct": lambda: SequenceGAN(mode="direct", stack=STACK, sequence_noise=4, step_noise=2),
+    "timegan": lambda: SequenceGAN(
+        mode="timegan",
+        stack=STACK,
+        sequence_noise=4,
+        step_noise=2,
+        code_size=4,
+        autoencoder_steps=2,
+        supervisor_steps=1,
+    ),
     "hybrid": lambda: SequenceVAEGAN(stack=STACK, latent_size=4),
 }
 

@@ -18,7 +18,7 @@ import hybridgen
 from hybridgen.data import SeriesData
 from hybridgen.models import SequenceGAN
 
-MODES = ("latent", "direct")
+MODES = ("latent", "direct", "timegan")
 SMALL = {
     "stack": {"cell": "gru", "hidden_size": 6},
     "sequence_noise": 4,
@@ -27,6 +27,7 @@ SMALL = {
     "hidden_size": 8,
     "num_layers": 2,
     "autoencoder_steps": 3,
+    "supervisor_steps": 1,
     "latent_updates": 2,
 }
 
@@ -117,8 +118,9 @@ def test_every_batch_counts_once(mode, tmp_path):
         rows = [row for row in csv.DictReader(file) if row["train/learning_rate"]]
     assert [int(row["step"]) for row in rows] == list(range(7))
     counted = [next(iter(o.state_dict()["state"].values()))["step"] for o in trainer.optimizers[1:]]
-    # Every second update of the critic; over codes, two updates for each of the four batches after the autoencoder's.
-    assert [int(n) for n in counted] == ([3, 7] if mode == "direct" else [4, 8, 3])
+    # Every second update of the critic; over codes, two updates for each of the four batches after the autoencoder's;
+    # of step codes one update of the supervisor, and then one of it with the generator.
+    assert [int(n) for n in counted] == {"direct": [3, 7], "latent": [4, 8, 3], "timegan": [2, 3, 4]}[mode]
 
 
 def test_learning_rates_follow_batches():
@@ -284,7 +286,7 @@ def test_lengths_are_drawn_like_those_of_the_data(mode, table):
     seen = torch.as_tensor(data.sequences("train").lengths)
     assert int(made.lengths.min()) >= 1
     assert int(made.lengths.max()) <= int(seen.max())
-    if mode == "direct":
+    if mode != "latent":
         assert set(made.lengths.tolist()) == set(seen.tolist())
         assert abs(float(made.lengths.float().mean() - seen.float().mean())) < 0.6
     beyond = torch.arange(made.values.shape[1]) >= made.lengths[:, None]
@@ -294,7 +296,7 @@ def test_lengths_are_drawn_like_those_of_the_data(mode, table):
 @pytest.mark.parametrize("mode", MODES)
 def test_attributes_given_at_sampling_time(mode, table):
     model = model_of(mode)
-    train(model, table_data(table), 3)
+    train(model, table_data(table), 5)
     given = [{"size": size} for size in (0.0, 4.0)]
     series = model.generate(2, attributes=given, conditions={"hour": np.arange(4.0)}, labels=["up", "down"])
     assert [s.attributes["size"] for s in series] == [0.0, 4.0]
@@ -318,7 +320,7 @@ def test_every_objective_trains(mode, options):
     train(model, sines(), 5, limit_val_batches=0)
     changed = {n.split(".")[0] for n, p in model.named_parameters() if n in before and not torch.equal(p, before[n])}
     assert all(p.isfinite().all() for p in model.parameters())
-    assert not changed - {"generator", "critic", "average", "autoencoder"}
+    assert not changed - {"generator", "critic", "average", "autoencoder", "embedder"}
 
 
 @pytest.mark.parametrize("scores", ["sequence", "steps", "both"])
@@ -334,8 +336,9 @@ def test_scores_augmentation_and_moments_of_the_direct_mode(scores, table):
 # Watching -------------------------------------------------------------------------------------------------------
 
 
-def test_training_goes_back_when_numbers_are_not_finite(caplog):
-    model = model_of("direct")
+@pytest.mark.parametrize("options", [{"mode": "direct"}, {"mode": "timegan", "autoencoder_steps": 1}], ids=str)
+def test_training_goes_back_when_numbers_are_not_finite(options, caplog):
+    model = model_of(**options)
     good = {}
 
     class Poison(pl.Callback):
@@ -422,6 +425,13 @@ def test_latent_mode_learns_sines():
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"mode": "latent", "augmentation": {}}, "critic of codes"),
         ({"mode": "direct", "augmentation": {"operation": []}}, "augmentation:"),
+        ({"mode": "timegan", "augmentation": {}}, "mode 'timegan' has a critic of codes"),
+        ({"mode": "timegan", "supervisor_steps": 0}, "supervisor_steps is 0"),
+        ({"mode": "timegan", "critic_threshold": -1.0}, "critic_threshold is -1.0"),
+        ({"mode": "latent", "feedback": True}, "feedback is of mode 'direct' alone"),
+        ({"mode": "direct", "warm_start_steps": 3}, "before feedback is true"),
+        ({"mode": "direct", "feedback": True, "warm_start_steps": -1}, "warm_start_steps is -1"),
+        ({"mode": "direct", "feedback": True, "stack": {"cell": "gru", "bidirectional": True}}, "the stack is bidir"),
         ({"final_learning_rate": 2}, "final_learning_rate is 2"),
     ],
 )

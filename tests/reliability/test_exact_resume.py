@@ -58,10 +58,10 @@ def series(batch_size=8):
     return SeriesData(source="sines", num_series=32, length=5, num_features=2, batch_size=batch_size)
 
 
-def sequence_gan(mode, batch_size=8):
+def sequence_gan(mode, batch_size=8, **options):
     small = {"sequence_noise": 2, "step_noise": 2, "code_size": 3, "hidden_size": 6, "num_layers": 2}
-    steps = {"autoencoder_steps": 3, "latent_updates": 2, "warmup_steps": 2, "accumulate_batches": 2}
-    model = SequenceGAN(mode=mode, stack=STACK, **small, **steps)
+    steps = {"autoencoder_steps": 3, "supervisor_steps": 2, "latent_updates": 2, "warmup_steps": 2}
+    model = SequenceGAN(mode=mode, stack=STACK, accumulate_batches=2, **small, **steps, **options)
     model.alarm.patience = 3
     return model, series(batch_size)
 
@@ -119,6 +119,8 @@ CASES = {
     "sequence model": (lambda d: rolls(SequenceModel), {"limit_train_batches": 3, "limit_val_batches": 1}),
     "sequence GAN, direct": (lambda d: sequence_gan("direct"), {}),
     "sequence GAN, latent": (lambda d: sequence_gan("latent"), {}),
+    "sequence GAN, timegan": (lambda d: sequence_gan("timegan"), {}),
+    "sequence GAN, feedback": (lambda d: sequence_gan("direct", feedback=True, warm_start_steps=5), {}),
     "latent GAN": (latent_gan, {"limit_train_batches": 3}),
     "sequence VAEGAN": (lambda d: sequence_vaegan(), {"limit_train_batches": 3}),
     "DRAW": (lambda d: images(), {"limit_train_batches": 3, "limit_val_batches": 1}),

@@ -106,6 +106,7 @@ MODELS = {
     "sequence model": (lambda folder: rolls(SequenceModel), FEW),
     "sequence GAN, direct": (lambda folder: sequence_gan("direct", batch_size=3), {}),
     "sequence GAN, latent": (lambda folder: sequence_gan("latent", batch_size=3), {}),
+    "sequence GAN, timegan": (lambda folder: sequence_gan("timegan", batch_size=3), {}),
     "latent GAN": (latent_gan, FEW),
     "sequence VAEGAN": (lambda folder: sequence_vaegan(batch_size=3), {}),
     "DRAW": (lambda folder: images(), FEW),

@@ -185,10 +185,11 @@ def test_a_language_model_forgets_a_carried_state_that_is_not_finite(tmp_path):
     assert [math.isfinite(loss) for loss in seen] == [True] * 3 + [False] + [True] * 4
 
 
-@pytest.mark.parametrize("mode", ["direct", "latent"])
+@pytest.mark.parametrize("mode", ["direct", "latent", "timegan"])
 def test_a_gan_goes_back_by_itself_and_is_counted_once(mode, monkeypatch):
     data = SeriesData(source="sines", num_series=24, length=8, batch_size=8)
-    model = SequenceGAN(mode=mode, stack={"hidden_size": 4}, hidden_size=8, autoencoder_steps=2, latent_updates=1)
+    steps = {"autoencoder_steps": 2, "supervisor_steps": 1, "latent_updates": 1}
+    model = SequenceGAN(mode=mode, stack={"hidden_size": 4}, hidden_size=8, **steps)
     update = SequenceGAN._update
 
     def broken(self, which, module, loss, number):
