@@ -1,5 +1,7 @@
 """The networks of the ``timegan`` mode of a sequence GAN: a code at every step, and an adversary of these codes.
 
+Their losses, and the settings of TimeGAN's own code, are in :mod:`hybridgen.models.sequence_timegan_training`.
+
 TimeGAN (Yoon, Jarrett & van der Schaar 2019, "Time-series generative adversarial networks", NeurIPS). With real series
 x, noise z, what is given g (class and conditions) and everything in (0, 1) by a sigmoid::
 
@@ -9,7 +11,7 @@ x, noise z, what is given g (class and conditions) and everything in (0, 1) by a
     recovery    x_t = r(h_1..t, g)          series of codes, and r(s(u)) new ones
 
 All are stacks of cells that look back only; the critic of codes looks both ways. Noise is normal, of the sequence and
-of each call; TimeGAN's own is uniform and of each step alone, which nothing is gained by.
+of each call, as in the other modes; TimeGAN's own is uniform and of each step alone.
 """
 
 from dataclasses import replace

@@ -92,14 +92,15 @@ class JointUpdates:
 
     def _unsupervised_loss(self, real: Sample, first: Sample, valid: Tensor | None) -> Tensor:
         """The critic's loss of codes that are not supervised, without that of real ones where it can be without."""
-        scores, fake = self.critic(real), self.critic(first)
+        fake = self.critic(first)
         if self.adversarial.pairs:
-            return judging.critic_loss(self.adversarial, scores, fake, valid)
+            return judging.critic_loss(self.adversarial, self.critic(real), fake, valid)
         terms = []
-        for of_real, of_fake, mask in ((scores.sequence, fake.sequence, None), (scores.steps, fake.steps, valid)):
-            if of_fake is not None:
-                none = torch.zeros_like(of_real, dtype=torch.bool)
-                terms.append(self.adversarial.critic(of_real, of_fake, real_mask=none, fake_mask=mask))
+        for scores, mask in ((fake.sequence, None), (fake.steps, valid)):
+            if scores is not None:
+                # The mask leaves out whatever stands in the place of real scores.
+                none = torch.zeros_like(scores, dtype=torch.bool)
+                terms.append(self.adversarial.critic(scores, scores, real_mask=none, fake_mask=mask))
         return torch.stack(terms).sum()
 
     def _critic_learns(self, loss: Tensor, rows: int, number: int) -> bool:

@@ -140,10 +140,12 @@ def sequence_model(rows, folder):
     return SequenceModel(stack={"hidden_size": 6}, warmup_steps=0, learning_rate=1e-3), Elements(rows), Watch(), []
 
 
-def sequence_gan(rows, folder):
+def sequence_gan(rows, folder, **options):
     data = SeriesData(source="sines", num_series=22, length=6, num_features=2, batch_size=rows)
-    model = SequenceGAN(mode="direct", stack={"hidden_size": 6}, minibatch=False, warmup_steps=0, step_noise=2)
-    watch = Watch("train/critic_loss")
+    model = SequenceGAN(
+        mode="direct", stack={"hidden_size": 6}, minibatch=False, warmup_steps=0, step_noise=2, **options
+    )
+    watch = Watch("train/critic_loss", "train/teacher_forced")
     draw = SequenceGAN._drawn
 
     def by_sample(self, noise):
@@ -156,6 +158,11 @@ def sequence_gan(rows, folder):
         return made
 
     return model, data, watch, [patch.object(SequenceGAN, "_drawn", by_sample)]
+
+
+def sequence_gan_feedback(rows, folder):
+    """The generator reads real steps in the first batches, and then its own."""
+    return sequence_gan(rows, folder, feedback=True, warm_start_steps=3)
 
 
 def sequence_gan_latent(rows, folder):
@@ -266,6 +273,7 @@ MODELS = (
     sequence_model,
     sequence_gan,
     sequence_gan_latent,
+    sequence_gan_feedback,
     sequence_gan_timegan,
 )
 SCENARIOS = {f.__name__: f for f in (*MODELS, sequence_vaegan, latent_gan, draw_images)}

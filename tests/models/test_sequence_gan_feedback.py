@@ -61,17 +61,22 @@ def test_padding_has_no_influence(steps_per_call):
 
 
 def test_gradients_flow_through_feedback():
-    """The last step depends on the first step's draw, by what was made of it alone."""
-    generator, noise = a_generator()
-    with torch.no_grad():  # no state is carried: what is left is feedback
+    """Without a state, the last step depends on the first step's draw by what was made of it alone."""
+    generator, noise = a_generator(cell="rnn")
+    with torch.no_grad():
         for name, weight in generator.stack.named_parameters():
             if name.endswith("weight_hh"):
                 weight.zero_()
     noise["steps"].requires_grad_()
     sample = a_sample()
-    made = generator(noise, lengths=None, labels=sample.labels, conditions=sample.conditions)
+    given = {"lengths": None, "labels": sample.labels, "conditions": sample.conditions}
+    made = generator(noise, **given)
     (gradient,) = torch.autograd.grad(made.values[:, -1, :2].sum(), noise["steps"])
     assert (gradient[:, 0].abs().sum(-1) > 0).all()
+    logits = generator.logits(noise, **given, attributes=made.attributes.detach(), teacher=made.values.detach())
+    (gradient,) = torch.autograd.grad(logits[:, -1, :2].sum(), noise["steps"])
+    assert not gradient[:, 0].any()
+    assert gradient[:, -1].any()
 
 
 def test_a_teacher_needs_feedback_and_feedback_a_teacher():

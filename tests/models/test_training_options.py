@@ -42,6 +42,7 @@ def latent_gan(folder):
 VAE = {"encoder": STACK, "decoder": STACK, "embedding_size": 6, "latent_size": 3, "warmup_steps": 0}
 GAN = {"stack": {"cell": "gru", "hidden_size": 6}, "warmup_steps": 0}
 LATENT = {"mode": "latent", "hidden_size": 8, "autoencoder_steps": 3, "latent_updates": 1, "code_size": 4}
+FEEDBACK = {"mode": "direct", "feedback": True, "warm_start_steps": 1}
 TIMEGAN = {"mode": "timegan", "autoencoder_steps": 2, "supervisor_steps": 1, "code_size": 4}
 MODELS = {
     "language_model": lambda folder: (
@@ -55,6 +56,7 @@ MODELS = {
     "sequence_model": lambda folder: (SequenceModel(stack=STACK, warmup_steps=0), rolls()),
     "sequence_gan_direct": lambda folder: (SequenceGAN(mode="direct", **GAN), series()),
     "sequence_gan_latent": lambda folder: (SequenceGAN(**LATENT, **GAN), series()),
+    "sequence_gan_feedback": lambda folder: (SequenceGAN(**FEEDBACK, **GAN), series()),
     "sequence_gan_timegan": lambda folder: (SequenceGAN(**TIMEGAN, **GAN), series()),
     "sequence_vaegan": lambda folder: (SequenceVAEGAN(latent_size=3, **GAN), series()),
     "latent_gan": latent_gan,
@@ -159,7 +161,7 @@ def test_compiled_cells_train_alike(name, tmp_path, caplog):
     assert counters["unique_graphs"] > before
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4, abs=1e-5)
     assert moved(model, weights)
-    critic = name in ("sequence_gan_direct", "sequence_gan_timegan", "sequence_vaegan")
+    critic = name in ("sequence_gan_direct", "sequence_gan_feedback", "sequence_gan_timegan", "sequence_vaegan")
     assert ("cells of the critic are not compiled" in caplog.text) == critic
     assert not any("step" in vars(module) for module in model.modules())
 
