@@ -38,11 +38,18 @@ def quantiles(numbers: Tensor) -> Tensor:
 
 
 def interpolated(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear function through ``(places, values)``, each ``(Q,)`` and ascending; constant outside."""
-    right = torch.searchsorted(places, x.contiguous()).clamp(1, len(places) - 1)
-    width = places[right] - places[right - 1]
-    part = ((x - places[right - 1]) / torch.where(width > 0, width, 1.0)).clamp(0, 1)
-    return torch.lerp(values[right - 1], values[right], part)
+    """Piecewise linear function through ``(places, values)``, each ``(Q,)`` and ascending; constant outside.
+
+    Where several places are the same, the value is halfway between those of the first and the last of them.
+    """
+    x = x.contiguous()
+    ends = []
+    for right in (False, True):
+        after = torch.searchsorted(places, x, right=right).clamp(1, len(places) - 1)
+        width = places[after] - places[after - 1]
+        part = ((x - places[after - 1]) / torch.where(width > 0, width, 1.0)).clamp(0, 1)
+        ends.append(torch.lerp(values[after - 1], values[after], torch.where(width > 0, part, float(right))))
+    return (ends[0] + ends[1]) / 2
 
 
 def gaussian_map(source: Tensor, target: Tensor) -> Tensor:
@@ -91,9 +98,9 @@ class Calibration(nn.Module):
         """
         self.code_mean.copy_(codes.mean(0))
         self.code_covariance.copy_(torch.cov(codes.T).reshape(self.code_covariance.shape))
-        self.real_quantiles.copy_(self._tables(values, values, lengths))
+        self.real_quantiles.copy_(self.tables(values, values, lengths))
 
-    def _tables(self, numbers: Tensor, values: Tensor, lengths: Tensor | None) -> Tensor:
+    def tables(self, numbers: Tensor, values: Tensor, lengths: Tensor | None) -> Tensor:
         """``(F, Q)`` of numbers ``(M, T, F)`` where a cell is there; 0 of what is no number or never there."""
         valid = valid_steps(values, lengths)
         tables = torch.zeros_like(self.real_quantiles)
@@ -135,7 +142,7 @@ class Maps:
             values: the features made of them.
             lengths: ``(M,)``.
         """
-        self.tables = self.calibration._tables(numbers, values, lengths)
+        self.tables = self.calibration.tables(numbers, values, lengths)
 
     def values(self, numbers: Tensor, values: Tensor) -> Tensor:
         """Features ``(B, T, F)`` with the distributions of the data's; what is no number stays as it is."""
@@ -143,7 +150,10 @@ class Maps:
             return values
         columns = list(values.unbind(-1))
         for column in self.calibration.numeric:
-            mapped = interpolated(numbers[..., column], self.tables[column], self.calibration.real_quantiles[column])
+            table, real = self.tables[column], self.calibration.real_quantiles[column]
+            if table[0] == table[-1] or not bool(real.any()):
+                continue  # never generated, always the same, or never in the data: nothing to go by
+            mapped = interpolated(numbers[..., column], table, real)
             flag = self.calibration.flags.get(column)
             columns[column] = mapped if flag is None else torch.where(columns[flag] > 0.5, mapped, columns[column])
         return torch.stack(columns, -1)

@@ -20,9 +20,11 @@ class LinearPath(nn.Module):
         super().__init__()
         self.steps, features = steps, layout.num_features
         # Categories and whether a cell is there are decoded to logits: near 4 and -4 for what is 1 and 0.
-        self.logits = torch.zeros(features, dtype=torch.bool)
+        logits = torch.zeros(features, dtype=torch.bool)
         for group in layout.groups:
-            self.logits[group.start : group.stop] = group.kind in ("categorical", "observed")
+            logits[group.start : group.stop] = group.kind in ("categorical", "observed")
+        self.register_buffer("logits", logits, persistent=False)
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("mean", torch.zeros(steps * features))
         self.register_buffer("read", torch.zeros(steps * features, code_size))
         self.register_buffer("write", torch.zeros(code_size, steps * features))
@@ -41,7 +43,7 @@ class LinearPath(nn.Module):
         """
         from sklearn.decomposition import PCA
 
-        rows = padded(values, lengths, self.steps).flatten(1)
+        rows = padded(values, lengths, self.steps).flatten(1).cpu()
         most = min(self.read.shape[1], *rows.shape)
         found = PCA(most, random_state=0).fit(rows.double().cpu().numpy())
         # Of the population, as the batch normalisation of codes has it.
@@ -58,18 +60,22 @@ class LinearPath(nn.Module):
         left = rows - (self.mean.cpu() + (rows - self.mean.cpu()) @ (self.read @ self.write).cpu())
         left = left.reshape(len(rows), self.steps, -1).square().mean((0, 1)).sqrt()
         of_data = rows.reshape(len(rows), self.steps, -1).std((0, 1))
-        self.scale.copy_(torch.where(self.logits, 1.0, torch.maximum(left, 1e-3 * of_data)))
+        self.scale.copy_(torch.where(self.logits.cpu(), 1.0, torch.maximum(left, 1e-3 * of_data)))
+        self.fitted.fill_(True)
         return used
 
     def encode(self, values: Tensor, lengths: Tensor | None) -> Tensor:
         """Components ``(B, D)`` of variance 1 of sequences ``(B, T, F)``."""
-        return (padded(values, lengths, self.steps).flatten(1) - self.mean) @ self.read
+        # Fine detail is the point of it: never in half precision.
+        with torch.autocast(values.device.type, enabled=False):
+            return (padded(values.float(), lengths, self.steps).flatten(1) - self.mean) @ self.read
 
     def add(self, numbers: Tensor, code: Tensor) -> Tensor:
         """What cells say, ``(B, T, F)``, in its unit and with what the components ``(B, D)`` say added."""
         steps = numbers.shape[1]
-        plain = (self.mean + code @ self.write).reshape(len(code), self.steps, -1)
-        plain = torch.where(self.logits.to(plain.device), 8 * plain - 4, plain)
+        with torch.autocast(code.device.type, enabled=False):
+            plain = (self.mean + code.float() @ self.write).reshape(len(code), self.steps, -1)
+        plain = torch.where(self.logits, 8 * plain - 4, plain)
         if steps > self.steps:
             plain = torch.cat([plain, plain[:, -1:].expand(-1, steps - self.steps, -1)], 1)
         return plain[:, :steps] + self.scale * numbers

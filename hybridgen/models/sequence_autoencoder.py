@@ -74,6 +74,11 @@ class SequenceAutoencoder(nn.Module):
         self.linear = LinearPath(layout, code_size, linear_steps) if linear_steps else None
         self.output = FeatureOutput(layout.groups, layout.neutral, squash=not linear_steps)
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether there is a linear path that was not computed yet."""
+        return self.linear is not None and not bool(self.linear.fitted)
+
     @torch.no_grad()
     def start(self, values: Tensor, lengths: Tensor | None) -> None:
         """Compute the linear path from training sequences, where there is one; the cells start by adding nothing.
@@ -110,20 +115,26 @@ class SequenceAutoencoder(nn.Module):
         as well as what varies little, down to this part of the largest, and less of what hardly shows in them.
         :meth:`from_white` turns codes back.
         """
-        raw, wanted = [], []
+        raw: list[Tensor] = []
+        sums = products = torch.zeros(())  # (T, F) and (D, T, F), over all sequences: these may need much memory
         for batch in batches:
-            raw.append(self._unnormalised(batch.values, batch.lengths, batch.conditions))
-            wanted.append(padded(batch.values, batch.lengths, batch.values.shape[1]))
+            raw.append(self._unnormalised(batch.values, batch.lengths, batch.conditions).float())
+            longest = max(batch.values.shape[1], sums.shape[0] if sums.dim() else 0)
+            wanted = padded(batch.values, batch.lengths, longest).double()
+            found = wanted.sum(0), torch.einsum("bd,btf->dtf", raw[-1].double(), wanted)
+            if sums.dim():
+                sums = found[0] + padded(sums.unsqueeze(0), None, longest)[0]
+                products = found[1] + padded(products, None, longest)
+            else:
+                sums, products = found
         raw = torch.cat(raw)
         self.normalise.running_mean.copy_(raw.mean(0))
         self.normalise.running_var.copy_(raw.var(0, correction=0))
         codes = self.normalise.eval()(raw)
-        # The linear map from codes to sequences that fits best, from sums over pieces: sequences may need much memory.
-        size, longest = codes.shape[1], max(part.shape[1] for part in wanted)
-        products = sum(
-            piece.double().T @ padded(part, None, longest).flatten(1).double()
-            for piece, part in zip(codes.split([len(part) for part in wanted]), wanted, strict=True)
-        )
+        # The linear map from codes to sequences that fits best.
+        size = codes.shape[1]
+        mean, deviation = raw.mean(0).double(), (raw.var(0, correction=0) + self.normalise.eps).sqrt().double()
+        products = (products.flatten(1) - torch.outer(mean, sums.flatten())) / deviation.unsqueeze(1)
         covariance = codes.T.double() @ codes.double() / len(codes)
         mapped = torch.linalg.lstsq(covariance + 1e-6 * torch.eye(size).to(covariance), products / len(codes)).solution
         seen, turned = torch.linalg.eigh(mapped @ mapped.T)

@@ -30,7 +30,7 @@ from hybridgen.models.sequence_gan_parts import (
     RecurrentGenerator,
 )
 from hybridgen.models.sequence_gan_sampling import Sampling
-from hybridgen.models.sequence_gan_training import STARTED_FROM, Updates
+from hybridgen.models.sequence_gan_training import Updates, spread
 from hybridgen.models.sequence_gan_watch import CollapseAlarm, Guard, collapse_ratios
 from hybridgen.models.sequence_timegan import StepEmbedder, TimeGANGenerator, step_code_critic
 from hybridgen.models.sequence_timegan_training import JointUpdates
@@ -170,7 +170,7 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
         self.guard: Guard | None = None
         self._loaded_guard: dict[str, Any] | None = None  # from a checkpoint, until training begins
         self._codes: Tensor | None = None
-        self._found_maps: tuple[int, Maps] | None = None  # with how often the average had changed by then
+        self._found_maps: tuple[Any, Maps] | None = None  # with what they depend on
         if codec is not None:
             self._build(codecs.from_config(codec), max_length)
 
@@ -242,10 +242,6 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
             sequences = data.sequences("train")
             if self.codec is None:
                 self._build(data.codec, sequences.max_length)
-                if self.hparams.mode == "latent":
-                    some = torch.linspace(0, len(sequences) - 1, min(len(sequences), STARTED_FROM)).long()
-                    batch = sequences.batch(some.numpy())
-                    self.autoencoder.start(batch.values, batch.lengths)
             self._count(sequences)
         elif self.codec is None:
             raise ValueError("this model has not been trained: give a checkpoint with --ckpt_path")
@@ -266,6 +262,9 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
         self.length_counts.zero_().index_put_((rows, lengths), torch.ones(len(rows)), accumulate=True)
 
     def on_fit_start(self) -> None:
+        if self.hparams.mode == "latent" and self.autoencoder.needs_start:
+            some = spread(self.trainer.datamodule.sequences("train"), self.layout.num_features)
+            self.autoencoder.start(some.values, some.lengths)
         names = [n for n in ("generator", "critic", "average", "autoencoder", "embedder") if hasattr(self, n)]
         loaded, self._loaded_guard = self._loaded_guard, None
         if loaded is not None:
@@ -352,10 +351,10 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
         """Log how far generated series are from real ones of the same lengths, classes and conditions."""
         real, fake, plain, errors = [], [], [], []
         for number, batch in enumerate(self._seen):
-            # Calibration would hide from the alarm how little the generator varies by itself.
-            made, itself = (
-                self._beside(batch, random_of(0, number, self.global_rank), calibrated=c).values for c in (True, False)
-            )
+            made = itself = self._beside(batch, random_of(0, number, self.global_rank)).values
+            if self.hparams.mode == "latent" and self._maps() is not None:
+                # Calibration would hide from the alarm how little the generator varies by itself.
+                itself = self._beside(batch, random_of(0, number, self.global_rank), calibrated=False).values
             for values, kept in ((batch.values, real), (made, fake), (itself, plain)):
                 kept.append(nn.functional.pad(values, (0, 0, 0, self.max_length - values.shape[1])))
             if self.hparams.mode == "latent":

@@ -11,6 +11,7 @@ from hybridgen.models.calibration import Maps
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_output import valid_steps
 from hybridgen.models.sequence_gan_parts import Sample
+from hybridgen.models.sequence_gan_training import enough
 
 _ROWS_AT_ONCE = 256
 #: Sequences that calibration is computed from: as many as there were in training, within these bounds.
@@ -178,17 +179,20 @@ class Sampling:
         return numbers, self.autoencoder.output(numbers, chance)
 
     def _maps(self) -> Maps | None:
-        """The maps of the generator as it is, from samples of it: computed once, until it learns more."""
+        """The maps of the generator as it is, from samples of it: computed once, until a weight changes."""
         if not self.hparams.calibrate or not bool(self.calibration.code_covariance.any()):
             return None
-        now = int(self.average.n_averaged)
+        parts = (self.average.module, self.autoencoder, self.calibration)
+        tensors = [t.detach().double() for part in parts for t in (*part.parameters(), *part.buffers())]
+        now = self.device, *torch.stack([total for t in tensors for total in (t.sum(), t.square().sum())]).tolist()
         if self._found_maps is None or self._found_maps[0] != now:
             self._found_maps = (now, self._compute_maps())
         return self._found_maps[1]
 
     def _compute_maps(self) -> Maps:
         random, size = random_of(0, -1), self.hparams.code_size
-        number = int(self.length_counts.sum().clamp(_FEWEST, _MOST))
+        trained = int(self.length_counts.sum().clamp(_FEWEST, _MOST))
+        number = enough(trained, self.max_length * self.layout.num_features)
         noise = {name: value.to(self.device) for name, value in self.generator.draw(number, random).items()}
         labels = draw_classes(self.length_counts, number, random, None)[0] if self.layout.num_labels else None
         codes = self.average.module(noise, None if labels is None else labels.to(self.device))

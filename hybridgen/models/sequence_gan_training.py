@@ -15,8 +15,22 @@ from hybridgen.objectives import adversarial
 from hybridgen.tracking.finite import in_any_process
 
 _ROWS_AT_ONCE = 512
-#: Sequences that statistics are computed from, at most: memory and time grow with them, exactness hardly.
-STARTED_FROM = 20_000
+
+
+def enough(count: int, numbers: int) -> int:
+    """How many of so many sequences statistics are computed from: memory and time grow with them, exactness hardly.
+
+    Args:
+        count: sequences there are.
+        numbers: that each has.
+    """
+    return min(count, 20_000, max(1000, 50_000_000 // numbers))
+
+
+def spread(sequences: Any, num_features: int) -> SeriesBatch:
+    """:func:`enough` sequences of the data as one batch, evenly spread."""
+    number = enough(len(sequences), sequences.max_length * num_features)
+    return sequences.batch(torch.linspace(0, len(sequences) - 1, number).long().numpy())
 
 
 class Updates:
@@ -227,11 +241,11 @@ class Updates:
         sequences = self.trainer.datamodule.sequences("train")
         pieces = torch.arange(len(sequences)).split(_ROWS_AT_ONCE)
         batches = (self.transfer_batch_to_device(sequences.batch(p.numpy()), self.device, 0) for p in pieces)
-        parts = [self.autoencoder.encode_all(batches)]
-        if self.hparams.calibrate:
-            some = torch.linspace(0, len(sequences) - 1, min(len(sequences), STARTED_FROM)).long()
-            shown = self.transfer_batch_to_device(sequences.batch(some.numpy()), self.device, 0)
-            self.calibration.observe(parts[0], shown.values, shown.lengths)
+        with torch.autocast(self.device.type, enabled=False):
+            parts = [self.autoencoder.encode_all(batches)]
+            if self.hparams.calibrate:
+                some = self.transfer_batch_to_device(spread(sequences, self.layout.num_features), self.device, 0)
+                self.calibration.observe(parts[0], some.values, some.lengths)
         parts.append(self._coded_lengths(torch.as_tensor(sequences.lengths)).to(parts[0]))
         if sequences.attributes is not None:
             parts.append(torch.as_tensor(sequences.attributes).to(parts[0]))

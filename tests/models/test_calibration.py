@@ -69,6 +69,29 @@ def test_a_distribution_becomes_another_and_keeps_its_order():
     assert outside.tolist() == [float(real.min()), float(real.max())]
 
 
+def test_a_distribution_of_a_point_becomes_the_middle_of_its_share():
+    """Half of what is generated is exactly 0: it stands for the lower half of the data, not for its lowest value."""
+    made = torch.cat([torch.zeros(500), torch.linspace(0.1, 1, 500)])
+    real = torch.linspace(10, 20, 1001)
+    mapped = interpolated(made, quantiles(made), quantiles(real))
+    torch.testing.assert_close(mapped[:500], torch.full((500,), 12.5), atol=0.1, rtol=0)
+    torch.testing.assert_close(mapped[500:], torch.linspace(15, 20, 500), atol=0.1, rtol=0)
+
+
+def test_what_was_never_generated_or_never_real_stays_as_it_is():
+    calibration = Calibration(GROUPS, 3)
+    values = torch.rand(50, 4, 5)
+    values[..., 2] = 1.0
+    calibration.observe(torch.randn(50, 3), values, None)
+    maps = Maps(calibration, torch.randn(50, 3))
+    without = values.clone()
+    without[..., 2] = 0.0  # among the samples that maps are made from, b is always missing
+    maps.see(without, without, None)
+    torch.testing.assert_close(maps.values(values + 3, values)[..., 1], values[..., 1])
+    maps.see(torch.full_like(values, 5.0), values, None)
+    torch.testing.assert_close(maps.values(torch.full_like(values, 5.0), values), values)
+
+
 @pytest.mark.parametrize("ragged", [False, True])
 def test_samples_get_the_statistics_of_the_data(ragged):
     generator = torch.Generator().manual_seed(0)

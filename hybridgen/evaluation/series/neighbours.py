@@ -11,6 +11,9 @@ from torch import Tensor
 
 from hybridgen.evaluation.series.inputs import as_pair, check_counts
 
+#: Exact differences: the expansion of the square loses the small distances that matter to memorisation.
+_EXACT = "donot_use_mm_for_euclid_dist"
+
 
 class Manifolds(NamedTuple):
     """How the sets of real and of generated points cover each other, each in 0 to 1 (density may be above 1).
@@ -134,7 +137,7 @@ def memorisation_of_windows(
     chosen = torch.linspace(0, len(points) - 1, min(len(points), most)).long()
     found = []
     for rows in chosen.split(256):
-        distances = torch.cdist(points[rows], points)
+        distances = torch.cdist(points[rows], points, compute_mode=_EXACT)
         overlap = (starts[rows, None] - starts).abs() < windows.shape[1]
         found.append(distances.masked_fill(overlap, torch.inf).amin(1))
     apart = torch.cat(found) / points.shape[1] ** 0.5
@@ -149,9 +152,7 @@ def memorisation_of_windows(
 
 def nearest_distances(points: Tensor, among: Tensor, *, chunk: int = 1024) -> Tensor:
     """Euclidean distance of each of ``points (M, D)`` to the nearest of ``among (N, D)``: ``(M,)``."""
-    # Exact differences: the expansion of the square loses the small distances that matter here.
-    mode = "donot_use_mm_for_euclid_dist"
-    return torch.cat([torch.cdist(piece, among, compute_mode=mode).amin(1) for piece in points.split(chunk)])
+    return torch.cat([torch.cdist(piece, among, compute_mode=_EXACT).amin(1) for piece in points.split(chunk)])
 
 
 def _points(real: Any, fake: Any, standardise: bool) -> tuple[Tensor, Tensor]:
