@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hybridgen.models.sequence_gan_output import valid_steps
+from hybridgen.models.sequence_gan_output import padded
 from hybridgen.models.sequence_gan_parts import Layout
 
 
@@ -79,11 +79,3 @@ class LinearPath(nn.Module):
         if steps > self.steps:
             plain = torch.cat([plain, plain[:, -1:].expand(-1, steps - self.steps, -1)], 1)
         return plain[:, :steps] + self.scale * numbers
-
-
-def padded(values: Tensor, lengths: Tensor | None, steps: int) -> Tensor:
-    """``(B, T, F)`` with zeros past each row's end, cut or filled up to a number of steps."""
-    valid = valid_steps(values, lengths)
-    if valid is not None:
-        values = values.masked_fill(~valid.unsqueeze(-1), 0.0)
-    return nn.functional.pad(values, (0, 0, 0, steps - values.shape[1]))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen.models.building import build_stack
-from hybridgen.models.linear_path import LinearPath, padded
+from hybridgen.models.linear_path import LinearPath
 from hybridgen.models.processes import BatchNorm, summed, together
 from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
@@ -16,8 +16,9 @@ from hybridgen.models.sequence_gan_output import (
     folded,
     joined,
     over_time,
+    padded,
     pool,
-    valid_steps,
+    shown,
 )
 from hybridgen.models.sequence_gan_parts import Layout
 
@@ -116,25 +117,23 @@ class SequenceAutoencoder(nn.Module):
         :meth:`from_white` turns codes back.
         """
         raw: list[Tensor] = []
-        sums = products = torch.zeros(())  # (T, F) and (D, T, F), over all sequences: these may need much memory
+        size, features = self.white.shape[0], self.head.out_features // self.steps_per_call
+        # Of each code, and last of 1, with the sequences: sums, since these may need much memory.
+        products = torch.zeros(size + 1, 0, features, dtype=torch.float64, device=self.white.device)  # (D + 1, T, F)
         for batch in batches:
             raw.append(self._unnormalised(batch.values, batch.lengths, batch.conditions).float())
-            longest = max(batch.values.shape[1], sums.shape[0] if sums.dim() else 0)
+            longest = max(batch.values.shape[1], products.shape[1])
             wanted = padded(batch.values, batch.lengths, longest).double()
-            found = wanted.sum(0), torch.einsum("bd,btf->dtf", raw[-1].double(), wanted)
-            if sums.dim():
-                sums = found[0] + padded(sums.unsqueeze(0), None, longest)[0]
-                products = found[1] + padded(products, None, longest)
-            else:
-                sums, products = found
+            factors = nn.functional.pad(raw[-1].double(), (0, 1), value=1.0)
+            products = padded(products, None, longest) + torch.einsum("bd,btf->dtf", factors, wanted)
         raw = torch.cat(raw)
         self.normalise.running_mean.copy_(raw.mean(0))
         self.normalise.running_var.copy_(raw.var(0, correction=0))
         codes = self.normalise.eval()(raw)
         # The linear map from codes to sequences that fits best.
-        size = codes.shape[1]
-        mean, deviation = raw.mean(0).double(), (raw.var(0, correction=0) + self.normalise.eps).sqrt().double()
-        products = (products.flatten(1) - torch.outer(mean, sums.flatten())) / deviation.unsqueeze(1)
+        products, sums = products.flatten(1).split([size, 1])
+        mean, deviation = self.normalise.running_mean, (self.normalise.running_var + self.normalise.eps).sqrt()
+        products = (products - mean.double().unsqueeze(1) * sums) / deviation.double().unsqueeze(1)
         covariance = codes.T.double() @ codes.double() / len(codes)
         mapped = torch.linalg.lstsq(covariance + 1e-6 * torch.eye(size).to(covariance), products / len(codes)).solution
         seen, turned = torch.linalg.eigh(mapped @ mapped.T)
@@ -168,11 +167,8 @@ class SequenceAutoencoder(nn.Module):
             noise = torch.randn(code.shape, generator=generator).to(code)
             code = code + self.code_noise * noise
         spread = 0.0 if generator is None else self.decorrelation * _correlation(clean)
-        valid = valid_steps(values, lengths)
-        if valid is not None:
-            shown = valid.unsqueeze(-1).expand_as(values)
-            mask = shown if mask is None else mask & shown
-        return self.output.loss(self.decode(code, values.shape[1], lengths, conditions), values, mask) + spread
+        decoded = self.decode(code, values.shape[1], lengths, conditions)
+        return self.output.loss(decoded, values, shown(values, mask, lengths)) + spread
 
 
 def _correlation(code: Tensor) -> Tensor:

@@ -349,12 +349,13 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
     @torch.no_grad()
     def _compare(self, stage: str) -> None:
         """Log how far generated series are from real ones of the same lengths, classes and conditions."""
+        maps = self._maps()
         real, fake, plain, errors = [], [], [], []
         for number, batch in enumerate(self._seen):
-            made = itself = self._beside(batch, random_of(0, number, self.global_rank)).values
-            if self.hparams.mode == "latent" and self._maps() is not None:
+            made = itself = self._beside(batch, random_of(0, number, self.global_rank), maps).values
+            if maps is not None:
                 # Calibration would hide from the alarm how little the generator varies by itself.
-                itself = self._beside(batch, random_of(0, number, self.global_rank), calibrated=False).values
+                itself = self._beside(batch, random_of(0, number, self.global_rank), None).values
             for values, kept in ((batch.values, real), (made, fake), (itself, plain)):
                 kept.append(nn.functional.pad(values, (0, 0, 0, self.max_length - values.shape[1])))
             if self.hparams.mode == "latent":

@@ -153,17 +153,24 @@ def valid_steps(values: Tensor, lengths: Tensor | None) -> Tensor | None:
     return torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
 
 
-def shown(batch: Any) -> Tensor | None:
-    """Which numbers of a batch's values are there, ``(B, T, F)`` bool: observed, and not padding; None if all are.
-
-    Args:
-        batch: with ``values (B, T, F)``, ``mask`` and ``lengths``, as :class:`hybridgen.data.SeriesBatch` has them.
-    """
-    valid = valid_steps(batch.values, batch.lengths)
+def shown(values: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+    """Which numbers of ``(B, T, F)`` are there, bool: observed, by the mask, and not padding; None if all are."""
+    valid = valid_steps(values, lengths)
     if valid is None:
-        return batch.mask
-    there = valid.unsqueeze(-1).expand_as(batch.values)
-    return there if batch.mask is None else there & batch.mask
+        return mask
+    there = valid.unsqueeze(-1).expand_as(values)
+    return there if mask is None else there & mask
+
+
+def inside(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """``(B, T, F)`` with zeros past each row's end."""
+    valid = valid_steps(values, lengths)
+    return values if valid is None else values.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+
+def padded(values: Tensor, lengths: Tensor | None, steps: int) -> Tensor:
+    """``(B, T, F)`` with zeros past each row's end, cut or filled up to a number of steps."""
+    return nn.functional.pad(inside(values, lengths), (0, 0, 0, steps - values.shape[1]))
 
 
 def over_time(vector: Tensor, steps: int) -> Tensor:
@@ -193,11 +200,8 @@ def ends(outputs: Tensor, lengths: Tensor | None) -> Tensor:
 def folded(sequence: Tensor, lengths: Tensor | None, every: int) -> tuple[Tensor, Tensor | None]:
     """Every so many steps side by side: ``(B, T, F)`` to ``(B, ceil(T / every), every * F)``, and the new lengths."""
     calls = -(-sequence.shape[1] // every)
-    valid = valid_steps(sequence, lengths)
-    if valid is not None:
-        sequence = sequence.masked_fill(~valid.unsqueeze(-1), 0.0)
-    padded = nn.functional.pad(sequence, (0, 0, 0, calls * every - sequence.shape[1]))
-    return padded.reshape(len(sequence), calls, -1), calls_of(lengths, every)
+    whole = padded(sequence, lengths, calls * every)
+    return whole.reshape(len(sequence), calls, -1), calls_of(lengths, every)
 
 
 def calls_of(lengths: Tensor | None, every: int) -> Tensor | None:

@@ -12,11 +12,11 @@ from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
     calls_of,
     folded,
+    inside,
     joined,
     over_time,
     perceptron,
     pool,
-    valid_steps,
 )
 from hybridgen.objectives import adversarial
 
@@ -180,10 +180,7 @@ class RecurrentGenerator(nn.Module):
             values = self._call_by_call(noise, self._inputs(noise, lengths, **given))
         else:
             values = self.output(self.logits(noise, lengths=lengths, **given), noise["chance"])
-        valid = valid_steps(values, lengths)
-        if valid is not None:
-            values = values.masked_fill(~valid.unsqueeze(-1), 0.0)
-        return Sample(values, lengths, labels, attributes, conditions)
+        return Sample(inside(values, lengths), lengths, labels, attributes, conditions)
 
     def logits(
         self,

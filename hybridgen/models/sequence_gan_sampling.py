@@ -9,7 +9,7 @@ from torch import Tensor
 from hybridgen.data import SeriesBatch
 from hybridgen.models.calibration import Maps
 from hybridgen.models.sequence_gan_options import random_of
-from hybridgen.models.sequence_gan_output import valid_steps
+from hybridgen.models.sequence_gan_output import inside
 from hybridgen.models.sequence_gan_parts import Sample
 from hybridgen.models.sequence_gan_training import enough
 
@@ -110,7 +110,7 @@ class Sampling:
         was_training = self.training
         self.eval()
         steps = self.max_length if length is None else length
-        pieces = []
+        maps, pieces = self._maps(), []
         for chunk, first in enumerate(range(0, num_samples, _ROWS_AT_ONCE)):
             random = random_of(seed, chunk)
             rows = slice(first, min(first + _ROWS_AT_ONCE, num_samples))
@@ -134,7 +134,7 @@ class Sampling:
             }
             fixed = self.hparams.mode != "latent" or length is not None
             lengths = ends[:number].to(self.device) if fixed else None
-            pieces.append(self._sample(noise, lengths, steps, chance.to(self.device), **given))
+            pieces.append(self._sample(noise, lengths, steps, chance.to(self.device), **given, maps=maps))
         self.train(was_training)
         whole = [None if parts[0] is None else torch.cat(parts).cpu() for parts in zip(*pieces, strict=True)]
         sample = Sample(*whole)
@@ -152,7 +152,7 @@ class Sampling:
         labels: Tensor | None,
         attributes: Tensor | None,
         conditions: Tensor | None,
-        calibrated: bool = True,
+        maps: Maps | None,
     ) -> Sample:
         """Sequences of the averaged generator; in ``latent`` it decides about lengths that are not given."""
         given = {"labels": labels, "conditions": conditions}
@@ -163,13 +163,11 @@ class Sampling:
         if lengths is None:
             lengths = self._decoded_lengths(code[:, size])
         attributes = code[:, size + 1 :] if self.layout.num_attributes else None
-        maps = self._maps() if calibrated else None
         own = code[:, :size] if maps is None else maps.codes(code[:, :size])
         numbers, values = self._decoded(own, steps, lengths, chance, conditions)
         if maps is not None:
             values = maps.values(numbers, values)
-        values = values.masked_fill(~valid_steps(values, lengths).unsqueeze(-1), 0.0)
-        return Sample(values, lengths, labels, attributes, conditions)
+        return Sample(inside(values, lengths), lengths, labels, attributes, conditions)
 
     def _decoded(
         self, codes: Tensor, steps: int, lengths: Tensor | None, chance: Tensor, conditions: Tensor | None
@@ -180,7 +178,9 @@ class Sampling:
 
     def _maps(self) -> Maps | None:
         """The maps of the generator as it is, from samples of it: computed once, until a weight changes."""
-        if not self.hparams.calibrate or not bool(self.calibration.code_covariance.any()):
+        if self.hparams.mode != "latent" or not self.hparams.calibrate:
+            return None
+        if not bool(self.calibration.code_covariance.any()):
             return None
         parts = (self.average.module, self.autoencoder, self.calibration)
         tensors = [t.detach().double() for part in parts for t in (*part.parameters(), *part.buffers())]
@@ -208,15 +208,15 @@ class Sampling:
             maps.see(numbers, values, lengths)
         return maps
 
-    def _beside(self, batch: SeriesBatch, random: torch.Generator, *, calibrated: bool = True) -> Sample:
-        """Generated sequences of the lengths, classes and conditions of a batch."""
+    def _beside(self, batch: SeriesBatch, random: torch.Generator, maps: Maps | None) -> Sample:
+        """Generated sequences of the lengths, classes and conditions of a batch; calibrated where there are maps."""
         rows, steps = batch.values.shape[:2]
         noise = self.generator.draw(*((rows, steps) if self.hparams.mode != "latent" else (rows,)), random)
         chance = torch.rand(rows, steps, self.layout.num_features, generator=random).to(self.device)
         lengths = torch.full((rows,), steps, device=self.device) if batch.lengths is None else batch.lengths
         noise = {name: value.to(self.device) for name, value in noise.items()}
         given = {"labels": batch.labels, "attributes": None, "conditions": batch.conditions}
-        return self._sample(noise, lengths, steps, chance, **given, calibrated=calibrated)
+        return self._sample(noise, lengths, steps, chance, **given, maps=maps)
 
     def _drawn_classes(self, random: torch.Generator, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Classes and lengths of a whole chunk; see :func:`draw_classes`."""

@@ -84,7 +84,7 @@ class Updates:
         noise = self._drawn(self.generator.draw(*batch.values.shape[:2], self._random))
         given = {"labels": batch.labels, "conditions": batch.conditions, "attributes": batch.attributes}
         logits = self.generator.logits(noise, lengths=batch.lengths, teacher=batch.values, **given)
-        loss = self.generator.output.loss(logits, batch.values, shown(batch))
+        loss = self.generator.output.loss(logits, batch.values, shown(batch.values, batch.mask, batch.lengths))
         if self._update(1, self.generator, loss, step):
             self.average.update_parameters(self.generator)
         return {"teacher_forced": loss.detach()}

@@ -56,7 +56,7 @@ class JointUpdates:
 
     def _update_embedder(self, batch: SeriesBatch, number: int, *, supervised: bool) -> dict[str, Any]:
         codes = self.embedder(batch)
-        found = self.generator.reconstruction_loss(codes, batch.values, shown(batch))
+        found = self.generator.reconstruction_loss(codes, batch.values, shown(batch.values, batch.mask, batch.lengths))
         loss = RECONSTRUCTION * _root(found)
         with _frozen(self.generator.supervisor):
             if supervised:
@@ -158,7 +158,9 @@ class JointUpdates:
 
     def _reconstruction(self, batch: SeriesBatch) -> Tensor:
         """The reconstruction loss of a batch in evaluation."""
-        return self.generator.reconstruction_loss(self.embedder(batch), batch.values, shown(batch))
+        return self.generator.reconstruction_loss(
+            self.embedder(batch), batch.values, shown(batch.values, batch.mask, batch.lengths)
+        )
 
 
 def _root(loss: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def test_padding_has_no_influence(steps_per_call):
         seen = (torch.arange(180).reshape(4, 5, 9) % 4 > 0) & MASK.unsqueeze(-1)
         batch = SeriesBatch(**sample._asdict(), mask=seen, indices=torch.arange(4))
         logits = generator.logits(noise, **given, attributes=sample.attributes, teacher=sample.values)
-        loss = generator.output.loss(logits, batch.values, shown(batch))
+        loss = generator.output.loss(logits, batch.values, shown(batch.values, batch.mask, batch.lengths))
         learning = [*generator.stack.parameters(), *generator.head.parameters()]
         found.append([loss, *torch.autograd.grad(loss, learning)])
     for other in found[1:]:

@@ -38,7 +38,7 @@ def test_padding_and_missing_cells_have_no_influence_on_any_loss():
         codes = embedder(batch)
         assert not codes.values[~MASK].any()
         losses = (
-            generator.reconstruction_loss(codes, batch.values, shown(batch)),
+            generator.reconstruction_loss(codes, batch.values, shown(batch.values, batch.mask, batch.lengths)),
             generator.supervised_loss(codes),
         )
         learning = [*embedder.parameters(), *generator.supervisor.parameters(), *generator.recovery.parameters()]

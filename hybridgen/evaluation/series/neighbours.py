@@ -102,14 +102,11 @@ def memorisation_ratio(train: Any, held_out: Any, fake: Any, *, standardise: boo
     points, unseen = _points(train, held_out, standardise)
     generated = _points(train, fake, standardise)[1]
     of_held_out, of_generated = (nearest_distances(p, points) / p.shape[1] ** 0.5 for p in (unseen, generated))
-    usual = float(of_held_out.median())
-    if usual == 0:
+    if float(of_held_out.median()) == 0:
         raise ValueError(
             "the held-out series are copies of training series: split the data so that they do not overlap"
         )
-    limit = of_held_out.quantile(0.01)
-    copies = float((of_generated < limit).float().mean())
-    return Memorisation(float(of_generated.median()) / usual, float(of_generated.median()), usual, copies)
+    return _beside(of_generated, of_held_out)
 
 
 def memorisation_of_windows(
@@ -145,8 +142,13 @@ def memorisation_of_windows(
     if not len(apart) or float(apart.median()) == 0:
         raise ValueError("there are no two windows that share no row and differ: memorisation cannot be measured")
     of_generated = nearest_distances(generated, points) / points.shape[1] ** 0.5
-    copies = float((of_generated < apart.quantile(0.01)).float().mean())
-    usual, median = float(apart.median()), float(of_generated.median())
+    return _beside(of_generated, apart)
+
+
+def _beside(of_generated: Tensor, of_real: Tensor) -> Memorisation:
+    """Distances of generated series to the training data beside those of real ones, of which the median is not 0."""
+    copies = float((of_generated < of_real.quantile(0.01)).float().mean())
+    median, usual = float(of_generated.median()), float(of_real.median())
     return Memorisation(median / usual, median, usual, copies)
 
 
