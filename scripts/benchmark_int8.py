@@ -5,7 +5,7 @@
     python scripts/benchmark_int8.py --quick                                  a small network, a few seconds
 
 A step is one token in, the log-probabilities of the next one out. Beside :func:`hybridgen.export.int8_steps` stands
-what generation runs in float32 (:func:`hybridgen.generation.stepping.token_step`), which lays weights out for few rows
+what generation runs in float32 (:class:`hybridgen.generation.stepping.TokenStep`), which lays weights out for few rows
 too. They are run in turn, some steps each time, and timed by the clock of the thread's own work, so that others on the
 machine count little; a ratio is the median over rounds of float32's time over int8's in the same round.
 
@@ -32,7 +32,7 @@ from torch import Tensor
 from hybridgen.commands.run_config import data_section
 from hybridgen.data import TextData
 from hybridgen.export import TokenNetwork, int8_steps, load_network, plain_network, write_weights
-from hybridgen.generation.stepping import token_step
+from hybridgen.generation.stepping import TokenStep
 from hybridgen.loading import load
 
 SIZES = (256, 650, 1024)
@@ -52,7 +52,7 @@ def time_steps(network: TokenNetwork, *, rounds: int, inner: int) -> dict[str, A
     begun = time.thread_time()
     ways: dict[str, Callable] = {"int8": int8_steps(network)}
     prepared = time.thread_time() - begun
-    ways["float32"] = token_step(network.embedding.weight, network.stack, network.head)
+    ways["float32"] = TokenStep(network.embedding.weight, network.stack, network.head)
     token = torch.tensor([3])
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     with torch.no_grad():

@@ -8,6 +8,7 @@
 Cho et al. 2014, arXiv:1406.1078 (its first version puts the reset after).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from hybridgen.cells.matmul import (
     input_product,
     linear,
     product,
+    product_into,
     weight_gradient,
 )
 from hybridgen.cells.pointwise import doubling, sigmoid_slope, tanh_of_doubled_, tanh_slope, tanh_to
@@ -83,6 +85,41 @@ class GRU(Cell):
         if self.bias_hn is not None:
             inner = torch.cat([self.bias_hn.new_zeros(2 * self.hidden_size), self.bias_hn])
         return Hidden(torch.gru_cell(input, state.h, self.weight_ih, self.weight_hh, self.bias, inner))
+
+    def prepare_step(self, table: Tensor | None) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
+        """Steps with the weights as they are now, laid out for products of few rows.
+
+        Args:
+            table: ``(V, I)``: the step then takes row numbers ``(B,)`` of it, whose products are taken beforehand.
+
+        Returns:
+            ``(x (B, I), (h,)) -> (h, (h,))`` on a CPU, for one thread at a time, or None where the reset gate acts
+            before the product.
+        """
+        if self.reset == "before":
+            return None
+        hidden = self.hidden_size
+        of_x, of_h = (weight.detach().t().contiguous() for weight in (self.weight_ih, self.weight_hh))
+        bias = of_x.new_zeros(3 * hidden) if self.bias is None else self.bias.detach().clone()
+        inner_bias = torch.zeros_like(bias)
+        if self.bias_hn is not None:
+            inner_bias[2 * hidden :] = self.bias_hn.detach()
+        projected = None if table is None else torch.addmm(bias, table, of_x)
+
+        def cut(gates: Tensor) -> tuple[Tensor, ...]:
+            return gates[:, : 2 * hidden], *gates.chunk(3, 1)
+
+        of_element, of_state = product_into(of_x, cut), product_into(of_h, cut)
+
+        def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            (h,) = state
+            _, (both, r, z, inner) = of_state(h, inner_bias)
+            added, _, _, n = of_element(x, bias)[1] if projected is None else cut(projected.index_select(0, x))
+            both.add_(added).sigmoid_()
+            h = torch.lerp(torch.addcmul(n, r, inner).tanh_(), h, z)
+            return h, (h,)
+
+        return step
 
     def fused_weights(self) -> tuple[str, list[Tensor]] | None:
         """torch's function and weights; see :mod:`~hybridgen.cells.fused`."""

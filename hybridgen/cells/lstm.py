@@ -23,7 +23,7 @@ from hybridgen.cells.matmul import (
     input_product,
     linear,
     product,
-    uses_onednn,
+    product_into,
     weight_gradient,
 )
 from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
@@ -116,7 +116,8 @@ class LSTM(Cell):
             table: ``(V, I)``: the step then takes row numbers ``(B,)`` of it, whose products are taken beforehand.
 
         Returns:
-            ``(x (B, I), (h, c)) -> (h, (h, c))`` on a CPU, or None where an option leaves this mathematics.
+            ``(x (B, I), (h, c)) -> (h, (h, c))`` on a CPU, for one thread at a time, or None where an option leaves
+            this mathematics.
         """
         if self.coupled_gates or self.projection_size:
             return None
@@ -129,19 +130,15 @@ class LSTM(Cell):
         projected = None
         if table is not None:
             projected, weight = torch.addmm(bias, table, weight[:inputs]), weight[inputs:].contiguous()
-        # Where rows lie whole pages apart, oneDNN was measured twice as slow as torch.mm.
-        by_mm = 4 * hidden % 1024 == 0
+        into = product_into(weight, lambda gates: gates.chunk(4, 1))
 
         def step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
             h, c = state
             read, added = (torch.cat([x, h], 1), bias) if projected is None else (h, projected.index_select(0, x))
-            if by_mm or not uses_onednn(read, weight):
-                gates = torch.addmm(added, read, weight)
-            else:
-                gates = product(read, weight).add_(added)
-            i, f, g, o = gates.sigmoid_().chunk(4, 1)
+            gates, (i, f, g, o) = into(read, added)
+            gates.sigmoid_()
             c = torch.mul(f, c).addcmul_(i, g, value=2).sub_(i)
-            h = o * torch.tanh(c)
+            h = torch.tanh(c).mul_(o)
             return h, (h, c)
 
         return step

@@ -14,7 +14,7 @@ Both compute the same sums in another order; they agree to float32 rounding.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -60,6 +60,39 @@ def add_product_(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if uses_onednn(a, b):
         return out.add_(_ONEDNN_LINEAR(_dense(a), _dense(b).t(), None, "none", [], ""))
     return out.addmm_(a, b)
+
+
+def product_into(
+    weight: Tensor, cut: Callable[[Tensor], tuple[Tensor, ...]]
+) -> Callable[[Tensor, Tensor], tuple[Tensor, tuple[Tensor, ...]]]:
+    """Products of few rows with one weight, again and again, into one buffer of which the parts are cut beforehand.
+
+    Args:
+        weight: ``(K, N)``, contiguous.
+        cut: ``(M, N) ->`` the parts that are wanted, as views.
+
+    Returns:
+        ``(rows (M, K), added (M, N) or (N,)) -> (rows @ weight + added (M, N), its parts)``, without a gradient. The
+        next call writes over them; one thread may call it at a time.
+    """
+    # Where rows lie whole pages apart, oneDNN was measured twice as slow as torch.mm.
+    by_mm = weight.shape[1] % 1024 == 0
+    buffer, views = weight.new_empty(0, weight.shape[1]), ()
+
+    def run(rows: Tensor, added: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        nonlocal buffer, views
+        if buffer.shape[0] != rows.shape[0]:
+            # Not of inference mode, which would keep it from being written to anywhere else.
+            with torch.inference_mode(False):
+                buffer = weight.new_empty(rows.shape[0], weight.shape[1])
+                views = cut(buffer)
+        if by_mm or not uses_onednn(rows, weight):
+            torch.addmm(added, rows, weight, out=buffer)
+        else:
+            torch.add(product(rows, weight), added, out=buffer)
+        return buffer, views
+
+    return run
 
 
 def weight_gradient(inputs: Tensor, grad_outputs: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from hybridgen.generation.options import DecodingOptions
 from hybridgen.generation.processors import process_logits
 from hybridgen.generation.warpers import min_p, top_p, typical_p
+from hybridgen.heads.levels import Levels
 
 # Rows are handled in blocks of about 1 MB of logits: the temporaries stay in cache and the allocator reuses
 # them, which on a CPU is several times faster than (B, V) temporaries that the kernel maps and unmaps at
@@ -109,15 +110,62 @@ def _draw_from_model(log_probs: Tensor, uniforms: Tensor) -> Choice | None:
     What ``inverse_cdf`` and the checks around it do, in half as many operations: at one row of a small vocabulary
     the number of operations is what a draw costs.
     """
-    exact = torch.float32 if log_probs.device.type == "mps" else torch.float64
-    cumulative = log_probs.exp().cumsum(-1, dtype=exact)  # (B, V)
-    targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
-    columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=log_probs.shape[1] - 1)  # (B, 1)
+    columns, _, _ = _columns_at(log_probs, uniforms)
     drawn = log_probs.gather(1, columns).squeeze(1)
     # A token of no probability is at -inf, and logits that are NaN or infinite make a row of NaN.
     if not math.isfinite(drawn.sum().item()):
         return None
     return Choice(columns.squeeze(1), drawn, drawn)
+
+
+def draw_from_levels(levels: Levels, hidden: Tensor, uniforms: Tensor) -> Choice | None:
+    """The inverse-CDF draw from a distribution in two levels, of which only the clusters that are hit are computed.
+
+    Classes lie in the order of their numbers, so where a draw falls into a cluster, its place within the cluster's
+    share is the draw within the cluster: the token is the one that :func:`choose_tokens` draws from all
+    log-probabilities with the same number, but for rounding.
+
+    Args:
+        levels: of the head.
+        hidden: ``(B, H)``.
+        uniforms: ``(B,)`` float64 in [0, 1).
+
+    Returns:
+        The choice, or None where a log-probability is not finite.
+    """
+    first = levels.first(hidden).float()  # (B, S + C)
+    columns, targets, cumulative = _columns_at(first, uniforms)
+    drawn = first.gather(1, columns)
+    tokens, shortlist = columns, levels.starts[0]
+    hit: dict[int, list[int]] = {}
+    for row, column in enumerate(columns.squeeze(1).tolist()):
+        if column >= shortlist:
+            hit.setdefault(column - shortlist, []).append(row)
+    for cluster, members in hit.items():
+        rows = torch.tensor(members, device=hidden.device)
+        edges = cumulative[rows, shortlist + cluster - 1 : shortlist + cluster + 1]  # (rows, 2)
+        places = ((targets[rows, 0] - edges[:, 0]) / (edges[:, 1] - edges[:, 0])).clamp_(0, 1 - 2**-53)
+        inside = levels.inside[cluster](hidden[rows]).float()
+        within, _, _ = _columns_at(inside, places)
+        tokens[rows] = within + levels.starts[cluster]
+        drawn[rows] += inside.gather(1, within)
+    if not math.isfinite(drawn.sum().item()):
+        return None
+    drawn = drawn.squeeze(1)
+    return Choice(tokens.squeeze(1), drawn, drawn)
+
+
+def _columns_at(log_probs: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where draws ``(B,)`` fall among normalised ``log_probs (B, N)``.
+
+    Returns:
+        The columns ``(B, 1)``, the running sums ``(B, 1)`` that the draws stand for, and all running sums ``(B, N)``.
+    """
+    exact = torch.float32 if log_probs.device.type == "mps" else torch.float64
+    cumulative = log_probs.exp().cumsum(-1, dtype=exact)
+    targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
+    columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=log_probs.shape[1] - 1)
+    return columns, targets, cumulative
 
 
 def check_choosable(scores: Tensor, new_tokens: int) -> None:

@@ -147,6 +147,12 @@ class DecodingOptions:
         return self.do_sample and plain and self.top_k == 0 and self.min_p == 0
 
     @property
+    def changes_logits(self) -> bool:
+        """Whether a penalty or a ban may change the logits before anything is drawn."""
+        banned = self.bad_words_ids or self.suppress_tokens or self.min_new_tokens
+        return self.needs_history or bool(banned)
+
+    @property
     def needs_history(self) -> bool:
         """Whether a choice depends on tokens before the last, so that they must be kept."""
         long_bad_words = any(len(word) > 1 for word in self.bad_words_ids)

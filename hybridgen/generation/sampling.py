@@ -99,7 +99,9 @@ def sample(
     """Generate a continuation of every prompt.
 
     Args:
-        step: ``(tokens (B,), state) -> (logits (B, V), state)``; gradients are off while it runs.
+        step: ``(tokens (B,), state) -> (logits (B, V), state)``; gradients are off while it runs. One with a method
+            ``draw`` and a true ``draws`` (:class:`~hybridgen.generation.stepping.TokenStep`) draws by itself where no
+            option changes the distribution.
         prompts: B sequences of token ids, of any lengths, none empty.
         state: initial state of the B rows, before the first token of the prompts.
         options: the decoding options; default ``DecodingOptions()``. ``num_beams`` must be 1.
@@ -180,6 +182,7 @@ def _stream(
     tokens, history, state = read
     running = tokens.shape[0]
     rows = torch.arange(running, device=tokens.device)  # (N,) where the running rows stand among the prompts
+    draws_itself = options.draws_from_model and not options.changes_logits and getattr(step, "draws", False)
     for position in range(options.max_new_tokens):
         ahead = position % DRAWS_AHEAD
         if ahead == 0:
@@ -188,10 +191,14 @@ def _stream(
             draws = torch.from_numpy(made).to(tokens.device).unbind(0)
         # Not around the yield: gradients of whoever reads the stream stay as they are.
         with torch.no_grad():
-            logits, state = step(tokens, state)
-            check_logits(logits, running, end_tokens)
-            choice = choose_tokens(logits, history, draws[ahead], options, new_tokens=position, end_tokens=end_tokens)
-        tokens = choice.tokens
+            choice, after = step.draw(tokens, state, draws[ahead]) if draws_itself else (None, None)
+            if choice is None:  # also where something is not finite: what follows says what
+                logits, after = step(tokens, state)
+                check_logits(logits, running, end_tokens)
+                choice = choose_tokens(
+                    logits, history, draws[ahead], options, new_tokens=position, end_tokens=end_tokens
+                )
+        tokens, state = choice.tokens, after
         event = _read_choice(choice, rows, options, end_tokens, readers, position + 1)
         yield event
         going_on = [index for index, reason in enumerate(event.finish_reasons) if reason is None]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hybridgen.cells.matmul import linear
 from hybridgen.heads.base import ClassHead, linear_weight, packed_linear, packs, projection_weight, tied_weight
 from hybridgen.heads.chunked import cross_entropy
+from hybridgen.heads.levels import Levels, join
 
 
 def default_cutoffs(num_classes: int) -> tuple[int, int]:
@@ -121,29 +122,22 @@ class AdaptiveSoftmaxHead(ClassHead):
             torch.log_softmax(linear(_project(hidden, projection), weight, bias), -1)
             for projection, weight, bias in zip(*self._layers(), strict=True)
         ]
-        return self._join(each)
+        return join(each[0], each[1:])
 
     def prepare_log_probs(self) -> Callable[[Tensor], Tensor]:
+        levels = self.prepare_levels()
+        return self.log_probs if levels is None else levels.log_probs
+
+    def prepare_levels(self) -> Levels | None:
         if not packs(self.cluster_weight):
-            return self.log_probs
+            return None
         with torch.no_grad():
             layers = [
                 (None if projection is None else packed_linear(projection), packed_linear(weight, bias))
                 for projection, weight, bias in zip(*self._layers(), strict=True)
             ]
-
-        @torch.no_grad()
-        def log_probs(hidden: Tensor) -> Tensor:
-            each = (output(hidden if project is None else project(hidden)) for project, output in layers)
-            return self._join([torch.log_softmax(logits, -1) for logits in each])
-
-        return log_probs
-
-    def _join(self, each: list[Tensor]) -> Tensor:
-        """Log-probabilities of all classes ``(N, V)`` from those of the head's softmax and of each cluster's."""
-        shortlist, clusters = each[0].split([self.sizes[0], len(self.cutoffs)], -1)
-        inside = [part + clusters[:, c : c + 1] for c, part in enumerate(each[1:])]
-        return torch.cat([shortlist, *inside], -1)
+        first, *inside = (_softmax(project, output) for project, output in layers)
+        return Levels(first, tuple(inside), self.cutoffs)
 
     def extra_repr(self) -> str:
         """The sizes, as ``print(module)`` shows them."""
@@ -168,3 +162,13 @@ class AdaptiveSoftmaxHead(ClassHead):
 
 def _project(hidden: Tensor, projection: Tensor | None) -> Tensor:
     return hidden if projection is None else linear(hidden, projection)
+
+
+def _softmax(project: Callable[[Tensor], Tensor] | None, output: Callable[[Tensor], Tensor]) -> Callable:
+    """The log-probabilities of one packed softmax, as a function of hidden states."""
+
+    @torch.no_grad()
+    def log_probs(hidden: Tensor) -> Tensor:
+        return torch.log_softmax(output(hidden if project is None else project(hidden)), -1)
+
+    return log_probs

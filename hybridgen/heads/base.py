@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hybridgen.cells.matmul import product
 from hybridgen.cells.precision import autocasts
 from hybridgen.heads.chunked import chunk_rows
+from hybridgen.heads.levels import Levels
 
 
 class Head(nn.Module):
@@ -105,6 +106,13 @@ class ClassHead(Head):
         what it is given. A head may lay its weights out for it.
         """
         return self.log_probs
+
+    def prepare_levels(self) -> Levels | None:
+        """The same distribution in two levels, of which a draw needs but a part; None where the head has but one.
+
+        As for :meth:`prepare_log_probs`, the weights are those of now, laid out for few rows.
+        """
+        return None
 
     def extra_repr(self) -> str:
         """The sizes, as ``print(module)`` shows them."""

@@ -24,7 +24,7 @@ from hybridgen.cells.noise import dropout_mask
 from hybridgen.data import TextBatch
 from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_search, sample, stream
 from hybridgen.generation.prompts import first_tokens
-from hybridgen.generation.stepping import token_step
+from hybridgen.generation.stepping import TokenStep
 from hybridgen.models.building import build_stack
 from hybridgen.models.optimisation import configure
 from hybridgen.models.processes import shared
@@ -387,7 +387,7 @@ class LanguageModel(pl.LightningModule):
         tokens = [first_tokens(self.codec, prompt) for prompt in prompts]
         eos = self.codec.eos_id if self.codec.name != "words" else None
         return {
-            "step": token_step(self.embedding.weight, self.stack, self.head),
+            "step": TokenStep(self.embedding.weight, self.stack, self.head),
             "prompts": tokens,
             "state": self.stack.initial_state(len(prompts)),
             "eos_token_id": eos,

@@ -48,12 +48,29 @@ def test_every_cell(name, options):
 
 @pytest.mark.parametrize("features", FEATURES, ids=str)
 @pytest.mark.parametrize("vocabulary", [9, LARGEST_TABLE + 1])
-def test_lstm_with_every_feature(features, vocabulary):
-    check(Stack("lstm", INPUT, HIDDEN, **features), vocabulary)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_every_feature(features, vocabulary, cell):
+    if cell == "gru" and "zoneout" in features:
+        features = {"zoneout": 0.3}
+    check(Stack(cell, INPUT, HIDDEN, **features), vocabulary)
 
 
-def test_float32_and_widths_of_whole_pages():
-    check(Stack("lstm", INPUT, 256, num_layers=2), 9, torch.float32, 1e-5)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_float32_and_widths_of_whole_pages(cell):
+    check(Stack(cell, INPUT, 256, num_layers=2), 9, torch.float32, 1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_states_stay_as_they_are_when_steps_go_on(cell):
+    stack = Stack(cell, INPUT, HIDDEN).eval()
+    step, x = prepare_steps(stack), torch.randn(3, INPUT)
+    with torch.inference_mode():  # whose tensors could not be written to outside of it
+        output, state = step(x, stack.initial_state(3))
+    before = [part.clone() for part in (output, *state)]
+    for rows in (3, 2, 3):
+        step(torch.randn(rows, INPUT), stack.initial_state(rows))
+    for part, was in zip((output, *state), before, strict=True):
+        assert torch.equal(part, was)
 
 
 def test_an_lstm_of_other_mathematics_is_stepped_by_it():

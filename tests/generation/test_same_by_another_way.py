@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hybridgen import codecs
+from hybridgen import codecs, heads
+from hybridgen.cells import Stack
 from hybridgen.generation import DecodingOptions, sample, stream
-from hybridgen.generation.drawing import choose_tokens, inverse_cdf
+from hybridgen.generation.drawing import choose_tokens, draw_from_levels, inverse_cdf
 from hybridgen.generation.randomness import uniforms, uniforms_of_steps
+from hybridgen.generation.stepping import TokenStep
 
 TEXT = "the cat, the hat and the naïve café: 10 € — no more\nand a second line\n" * 20
 
@@ -79,3 +81,57 @@ def test_the_short_draw_is_the_general_one():
         torch.tensor([[0.0, 0.0, -torch.inf]]), torch.empty(1, 0), draws[:1] * 0 + 1 - 2**-53, DecodingOptions()
     )
     assert int(last.tokens) < 2
+
+
+def adaptive_head(**options):
+    head = heads.make("adaptive", 8, 50, cutoffs=[5, 20], **options).double().eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.5)
+    return head
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_draw_in_two_levels_is_the_draw_from_all_classes(tied):
+    head = adaptive_head(tied=torch.nn.Embedding(50, 6).double() if tied else None)
+    hidden = torch.randn(3000, 8, dtype=torch.float64)
+    draws = torch.from_numpy(uniforms(1, np.arange(3000), 0))
+    found = draw_from_levels(head.prepare_levels(), hidden, draws)
+    # In one row of a thousand, float32 logits put a border on the other side of the draw.
+    expected, log_probs = inverse_cdf(head.log_probs(hidden).detach(), draws)
+    same = found.tokens == expected
+    assert same.double().mean() > 0.999
+    torch.testing.assert_close(found.log_probs[same], log_probs[same], rtol=1e-5, atol=1e-5)
+    for low, high in ((0, 5), (5, 20), (20, 50)):
+        assert ((expected >= low) & (expected < high)).any()
+    assert draw_from_levels(head.prepare_levels(), hidden * torch.nan, draws) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.9}, {"suppress_tokens": [0]}, {"repetition_penalty": 1.2}])
+def test_generation_that_draws_in_levels(options):
+    stack = Stack("lstm", 4, 8).double().eval()
+    step = TokenStep(torch.randn(50, 4, dtype=torch.float64), stack, adaptive_head())
+    assert step.draws
+    called = []
+
+    def plain(tokens, state):
+        called.append(len(tokens))
+        return step(tokens, state)
+
+    settings = {"options": DecodingOptions(max_new_tokens=40, seed=2, **options), "eos_token_id": 30}
+    prompts = [[1], [2, 3], [4]] * 5
+    found = sample(step, prompts, stack.initial_state(15), **settings)
+    expected = sample(plain, prompts, stack.initial_state(15), **settings)
+    assert called
+    assert torch.equal(found.tokens, expected.tokens)
+    assert found.finish_reasons == expected.finish_reasons
+    torch.testing.assert_close(found.log_probs, expected.log_probs)
+
+
+def test_a_head_that_is_not_finite_is_told_of_in_levels_too():
+    head = adaptive_head()
+    head.cluster_weight.data.fill_(torch.nan)
+    stack = Stack("lstm", 4, 8).double().eval()
+    step = TokenStep(torch.randn(50, 4, dtype=torch.float64), stack, head)
+    with pytest.raises(ValueError, match="NaN or infinite after 0 new tokens"):
+        sample(step, [[1]], stack.initial_state(1))
