@@ -8,6 +8,9 @@ machine). The rule, which never depends on a measurement at run time, so that re
 
 * CPU, float32, oneDNN compiled in and switched on (``torch.backends.mkldnn.flags(enabled=False)`` switches it
   off), and at least ``SMALLEST_ONEDNN_PRODUCT`` multiplications: oneDNN;
+* but on processors whose widest vectors are those of AVX2, where the BLAS does use them, only from
+  ``FEWEST_ONEDNN_ROWS`` rows on: a thin product by oneDNN was measured 1.0 to 1.9 times slower there (most where rows
+  lie whole pages apart), a long one 1.1 times faster;
 * everything else (GPU, other types, tiny products such as one generated token): ``torch.mm``.
 
 Both compute the same sums in another order; they agree to float32 rounding.
@@ -26,9 +29,12 @@ from hybridgen.cells.precision import autocasts, plain_operations_only
 
 #: Multiplications below which setting up a oneDNN call (about 11 microseconds) costs more than it saves.
 SMALLEST_ONEDNN_PRODUCT = 500_000
+#: Rows from which oneDNN is used where there is no AVX-512.
+FEWEST_ONEDNN_ROWS = 512
 
 _ONEDNN_COMPILED_IN = torch.backends.mkldnn.is_available()
 _ONEDNN_LINEAR = torch.ops.mkldnn._linear_pointwise.default if _ONEDNN_COMPILED_IN else None
+_BLAS_IS_WIDE = torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def uses_onednn(a: Tensor, b: Tensor) -> bool:
@@ -39,6 +45,7 @@ def uses_onednn(a: Tensor, b: Tensor) -> bool:
         and b.dtype is torch.float32
         and a.device.type == "cpu"
         and a.shape[0] * b.numel() >= SMALLEST_ONEDNN_PRODUCT
+        and (a.shape[0] >= FEWEST_ONEDNN_ROWS or not _BLAS_IS_WIDE)
         and torch.backends.mkldnn.enabled
     )
 

@@ -10,7 +10,9 @@ WIDE = (32, 300, 500)  # large enough for the oneDNN branch
 
 
 @pytest.fixture(autouse=True)
-def _needs_onednn():
+def _needs_onednn(monkeypatch):
+    # As on a processor with AVX-512, whatever this one is.
+    monkeypatch.setattr(matmul, "_BLAS_IS_WIDE", False)
     if not matmul.uses_onednn(torch.empty(512, 512), torch.empty(512, 512)):
         pytest.skip("this build of torch has no oneDNN")
 
@@ -42,6 +44,17 @@ def test_onednn_can_be_switched_off_and_small_products_do_not_use_it():
         assert torch.equal(matmul.product(a, b), torch.mm(a, b))
     assert not matmul.uses_onednn(a[:1, :100], b[:100, :100])
     assert not matmul.uses_onednn(a.double(), b.double())
+
+
+def test_where_the_blas_is_wide_only_long_products_use_it(monkeypatch):
+    monkeypatch.setattr(matmul, "_BLAS_IS_WIDE", True)
+    a, b = operands("plain")
+    assert not matmul.uses_onednn(a, b)
+    assert torch.equal(matmul.product(a, b), torch.mm(a, b))
+    long = a.repeat(matmul.FEWEST_ONEDNN_ROWS // len(a), 1)
+    assert matmul.uses_onednn(long, b)
+    assert not matmul.uses_onednn(long[:-1], b)
+    assert_close(matmul.product(long, b), long @ b, 1e-4)
 
 
 @pytest.mark.parametrize("deferred", [False, True])
