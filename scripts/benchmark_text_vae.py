@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hybridgen.data import TextBatch, TextData
+from hybridgen.data.files import write_text
 from hybridgen.models import TextVAE
 
 LONGEST = 60
@@ -144,9 +145,7 @@ def main() -> int:
             "machine": {"threads": options.threads, "cpu": platform.processor() or platform.machine(),
                         "torch": torch.__version__},
         }  # fmt: skip
-        partial = options.out.with_name(options.out.name + ".partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n")
-        partial.replace(options.out)
+        write_text(options.out, json.dumps(document, indent=1) + "\n")
     return 0 if options.quick or ratios["padded"] >= GOAL else 1
 
 

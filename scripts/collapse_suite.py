@@ -10,19 +10,23 @@ out of that number.) Each is then tested on the whole test text: ELBO, IWAE-k, K
 size and ceiling, active units, and by how much the loss rises when each sentence is decoded with another's latent.
 
 Finished runs are not run again, so start it as often as it is cut off. The table is printed; every value is written to
-collapse.json, the picture to collapse.png, and the configuration and checkpoints of each run to its run folder.
+collapse.json, the picture to collapse.png, and the configuration and checkpoints of each run to its run folder. Of the
+whole suite (all methods, nothing changed) they also go to experiments/results/text_vae-collapse.json and
+docs/collapse.png.
 """
 
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from run_experiment import machine
+
+from hybridgen.data.files import write_text
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "experiments" / "text_vae" / "collapse.yaml"
@@ -84,8 +88,19 @@ def main() -> int:
     for seed in options.seeds:  # a whole row of methods first: with one seed there is already a table
         for method in options.methods:
             results[method].append(run_once(method, seed, options))
-            write(results, options)
+            document = summary_of(results, options)
+            write(document, options.out / "collapse.json", options.out / "collapse.png")
+            k = results[method][0]["configuration"]["model"]["init_args"]["iwae_samples"]
+            print_table(document["methods"], k)
+    if is_whole(options):
+        write(document, ROOT / "experiments" / "results" / "text_vae-collapse.json", ROOT / "docs" / "collapse.png")
     return 0
+
+
+def is_whole(options: argparse.Namespace) -> bool:
+    """Whether all methods are tried, as the configuration says."""
+    changed = options.quick or options.max_steps is not None or options.config.resolve() != CONFIG.resolve()
+    return options.methods == list(METHODS) and not changed
 
 
 def run_once(method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -121,7 +136,7 @@ def run_once(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
         "parameters": parameters,
         "configuration": config,
     }
-    write_whole(path, json.dumps(found, indent=1))
+    write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -171,10 +186,8 @@ def summarise(values: list[float]) -> dict[str, Any]:
     }
 
 
-def write(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    """Print the table, and write it with every value and the picture."""
-    import torch
-
+def summary_of(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
+    """What is written: mean, spread and values of every figure of every method so far."""
     methods = {
         method: {
             "metrics": {key: summarise([run["metrics"][key] for run in runs]) for key in sorted(runs[0]["metrics"])},
@@ -186,18 +199,20 @@ def write(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace)
         for method, runs in results.items()
         if runs
     }
-    document = {
+    return {
         "experiment": "text_vae/collapse",
-        "command": "python scripts/collapse_suite.py",
+        "command": f"python scripts/collapse_suite.py --seeds {' '.join(map(str, options.seeds))}",
         "quick": options.quick,
         "batches": next(run["configuration"]["trainer"]["max_steps"] for runs in results.values() for run in runs),
         "methods": methods,
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
     }
-    write_whole(options.out / "collapse.json", json.dumps(document, indent=1))
-    k = next(run["configuration"]["model"]["init_args"]["iwae_samples"] for runs in results.values() for run in runs)
-    print_table(methods, k)
-    draw(methods, options.out / "collapse.png")
+
+
+def write(document: dict[str, Any], path: Path, picture: Path) -> None:
+    """The figures and their picture."""
+    write_text(path, json.dumps(document, indent=1) + "\n")
+    draw(document["methods"], picture)
 
 
 def print_table(methods: dict[str, Any], k: int) -> None:
@@ -249,13 +264,6 @@ def draw(methods: dict[str, Any], path: Path) -> None:
     scatter.set(xlabel="KL, nats per sentence", ylabel="ELBO (negative), nats per sentence", title="what it costs")
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write under another name first, so that no half of it is ever there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n")
     partial.replace(path)
 
 

@@ -30,6 +30,13 @@ OWN_FIGURES = (
     "test/elbo_per_frame",
     "test/nats_per_frame",
     "test/nats_per_frame_skip_first",
+    "test/elbo_nats",
+    "test/perplexity_elbo",
+    "test/iwae20_nats",
+    "test/kl_nats",
+    "test/mutual_information",
+    "test/active_units",
+    "test/shuffle_change",
     "copy_memory",
     "adding",
     "tinyshakespeare",
@@ -105,8 +112,8 @@ def rows_of(result: dict[str, Any]) -> list[str]:
 
 
 def own_table(result: dict[str, Any]) -> list[str]:
-    """The table of a result that compares things of ours: variants of a model, or cells."""
-    rows = result.get("variants") or result.get("cells") or {}
+    """The table of a result that compares things of ours: variants of a model, cells, or methods."""
+    rows = result.get("variants") or result.get("cells") or result.get("methods") or {}
     figures = {
         name: row.get("metrics", {key: value for key, value in row.items() if isinstance(value, dict)})
         for name, row in rows.items()
