@@ -11,16 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hybridgen.cells.base import Cell, HiddenAndCell
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import input_product, linear, product, weight_gradient
+from hybridgen.cells.normalisation import EPSILON, layer_norm, norm_gradients
 from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
-
-#: Added to the variance before its root, as torch.nn.LayerNorm does.
-EPSILON = 1e-5
 
 
 class LayerNormLSTM(Cell):
@@ -69,23 +66,6 @@ class LayerNormLSTM(Cell):
         i, f, g, o = (projected + layer_norm(linear(read, self.weight_hh), self.gain_hh)).chunk(4, -1)
         c = torch.sigmoid(f) * state.c + torch.sigmoid(i) * torch.tanh(g)
         return HiddenAndCell(torch.sigmoid(o) * torch.tanh(layer_norm(c, self.gain_c, self.bias_c)), c)
-
-
-def layer_norm(value: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Normalise ``(..., H)`` over the last dimension, then scale by ``gain (H,)`` and shift by ``bias (H,)``.
-
-    Ba et al. 2016, arXiv:1607.06450.
-    """
-    return F.layer_norm(value, value.shape[-1:], gain, bias, EPSILON)
-
-
-def _norm_gradients(
-    grad: Tensor, value: Tensor, statistics: tuple[Tensor, ...], gain: Tensor, wanted: str
-) -> tuple[Tensor | None, ...]:
-    """Gradients of a normalisation, those wanted of ``value``, ``gain``, ``bias`` (first letters), else None."""
-    mask = [letter in wanted for letter in "vgb"]
-    # torch gives a bias gradient only where it is handed a bias; its value does not matter.
-    return torch.ops.aten.native_layer_norm_backward(grad, value, value.shape[-1:], *statistics, gain, gain, mask)
 
 
 def _forward(
@@ -160,17 +140,17 @@ def _backward(
 
     def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
         grad_h, grad_c = grads
-        grad_c.add_(_norm_gradients(of_normed[t].mul_(grad_h), cs[t], of_each_c[t], gain_c, "v")[0])
+        grad_c.add_(norm_gradients(of_normed[t].mul_(grad_h), cs[t], of_each_c[t], gain_c, "v")[0])
         of_o[t].mul_(grad_h)
         of_ifg[t].mul_(grad_c.unsqueeze(1))
-        grad_of_hs[t].copy_(_norm_gradients(per_step[t], of_hs[t], of_each_h[t], gain_hh, "v")[0])
+        grad_of_hs[t].copy_(norm_gradients(per_step[t], of_hs[t], of_each_h[t], gain_hh, "v")[0])
         return product(grad_of_hs[t], weight_hh), [None, grad_c.mul_(fs[t])]
 
     def finish() -> tuple[Tensor | None, ...]:
-        grad_of_x, grad_gain_ih, grad_bias = _norm_gradients(slopes, of_x, tuple(statistics_x), gain_ih, "vgb")
+        grad_of_x, grad_gain_ih, grad_bias = norm_gradients(slopes, of_x, tuple(statistics_x), gain_ih, "vgb")
         statistics_h, statistics_c = (tuple(pair) for pair in statistics.chunk(2))
-        _, grad_gain_hh, _ = _norm_gradients(slopes, of_h, statistics_h, gain_hh, "g")
-        _, grad_gain_c, grad_bias_c = _norm_gradients(grad_normed, cells, statistics_c, gain_c, "gb")
+        _, grad_gain_hh, _ = norm_gradients(slopes, of_h, statistics_h, gain_hh, "g")
+        _, grad_gain_c, grad_bias_c = norm_gradients(grad_normed, cells, statistics_c, gain_c, "gb")
         return (
             product(grad_of_x.flatten(0, 1), weight_ih).unflatten(0, inputs.shape[:2]),
             weight_gradient(inputs, grad_of_x),
