@@ -351,5 +351,6 @@ def test_the_choice_follows_the_documented_rule():
     assert chosen(lstm, resets=make_resets()) == "handwritten"
     assert chosen(gru) == "handwritten"
     assert chosen(mingru) == "parallel"
-    assert chosen(cells.make("slstm", INPUT, HIDDEN)) == "loop"
+    assert chosen(cells.make("slstm", INPUT, HIDDEN)) == "handwritten"
+    assert chosen(cells.make("slstm", INPUT, HIDDEN, num_heads=2)) == "loop"
     assert chosen(cells.make("lstm", INPUT, HIDDEN, coupled_gates=True)) == "loop"

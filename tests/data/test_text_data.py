@@ -293,7 +293,7 @@ def test_downloading_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.skipif("HYBRIDGEN_DATA" not in os.environ, reason="HYBRIDGEN_DATA names no folder with the public sets")
+@pytest.mark.skipif(not os.environ.get("HYBRIDGEN_DATA"), reason="HYBRIDGEN_DATA names no folder with the public sets")
 def test_the_penn_treebank_has_its_published_numbers(tmp_path):
     data = TextData(source="ptb", codec="words", cache_dir=str(tmp_path))
     assert data.vocab_size == 10_000

@@ -11,7 +11,7 @@ from hybridgen.data.reading import pieces
 from hybridgen.data.sources import find_parts, find_source
 
 needs_public_data = pytest.mark.skipif(
-    "HYBRIDGEN_DATA" not in os.environ, reason="HYBRIDGEN_DATA names no folder with the public sets"
+    not os.environ.get("HYBRIDGEN_DATA"), reason="HYBRIDGEN_DATA names no folder with the public sets"
 )
 
 
