@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hybridgen.cells.base import Cell, Hidden
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_
-from hybridgen.cells.matmul import input_product, linear, product, weight_gradient
+from hybridgen.cells.matmul import input_gradients, input_product, linear, product, weight_gradient
 from hybridgen.cells.normalisation import EPSILON, layer_norm, norm_gradients
 from hybridgen.cells.pointwise import doubling, sigmoid_slope, tanh_of_doubled_, tanh_slope
 
@@ -58,22 +58,20 @@ class LayerNormGRU(Cell):
         return projected if self.bias is None else projected + self.bias
 
     def advance(self, projected: Tensor, state: Hidden, read: Tensor) -> Hidden:
-        of_gates, of_n = projected.split([2 * self.hidden_size, self.hidden_size], -1)
-        recurrent = self._normed(linear(read, self.weight_hh), self.gain_hh)
-        gates_of_h, n_of_h = recurrent.split([2 * self.hidden_size, self.hidden_size], -1)
+        of_gates, of_n = _parts(projected)
+        gates_of_h, n_of_h = _parts(self._normed(linear(read, self.weight_hh), self.gain_hh))
         r, z = torch.sigmoid(of_gates + gates_of_h).chunk(2, -1)
         return Hidden(torch.lerp(torch.tanh(of_n + r * n_of_h), state.h, z))
 
     def _normed(self, value: Tensor, gain: Tensor) -> Tensor:
-        sizes = [2 * self.hidden_size, self.hidden_size]
-        parts = zip(value.split(sizes, -1), gain.split(sizes), strict=True)
+        parts = zip(_parts(value), _parts(gain), strict=True)
         return torch.cat([layer_norm(part, its_gain) for part, its_gain in parts], -1)
 
 
 def _parts(value: Tensor) -> tuple[Tensor, Tensor]:
     """Of ``(..., 3H)``: what is of the gates r and z, ``(..., 2H)``, and of the candidate, ``(..., H)``."""
     hidden = value.shape[-1] // 3
-    return value[..., : 2 * hidden], value[..., 2 * hidden :]
+    return value.split([2 * hidden, hidden], -1)
 
 
 def _forward(
@@ -91,7 +89,8 @@ def _forward(
     gates = torch.cat([values for values, *_ in normed], -1)  # (T, B, 3H)
     factor = doubling(gates)
     gates[..., 2 * hidden :] *= factor
-    gain_gates, gain_n = gain_hh[: 2 * hidden], gain_hh[2 * hidden :] * factor
+    gain_gates, gain_n = _parts(gain_hh)
+    gain_n = gain_n * factor
     recurrent = weight_hh.t().contiguous()  # (H, 3H)
     of_h = [torch.empty_like(part) for part in of_x]
     inner = gates.new_empty(*gates.shape[:2], hidden)  # factor * LN(U_n h)
@@ -166,9 +165,10 @@ def _backward(
         grad_of_x, grad_gain_ih, grad_bias = (torch.cat(pair, -1) for pair in zip(*of_x, strict=True))
         of_h = zip((slope_gates, slope_inner), (gates_of_h, n_of_h), statistics.chunk(2), _parts(gain_hh), strict=True)
         grad_gain_hh = [norm_gradients(grad, value, tuple(pair), gain, "g")[1] for grad, value, pair, gain in of_h]
+        grad_inputs, grad_ih, _ = input_gradients(grad_of_x, inputs, weight_ih, None)
         return (
-            product(grad_of_x.flatten(0, 1), weight_ih).unflatten(0, inputs.shape[:2]),
-            weight_gradient(inputs, grad_of_x),
+            grad_inputs,
+            grad_ih,
             weight_gradient(reads, grad_of_h),
             grad_gain_ih,
             torch.cat(grad_gain_hh),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hybridgen.cells.base import Cell, HiddenAndCell
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
-from hybridgen.cells.matmul import input_product, linear, product, weight_gradient
+from hybridgen.cells.matmul import input_gradients, input_product, linear, product, weight_gradient
 from hybridgen.cells.normalisation import EPSILON, layer_norm, norm_gradients
 from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
 
@@ -151,9 +151,10 @@ def _backward(
         statistics_h, statistics_c = (tuple(pair) for pair in statistics.chunk(2))
         _, grad_gain_hh, _ = norm_gradients(slopes, of_h, statistics_h, gain_hh, "g")
         _, grad_gain_c, grad_bias_c = norm_gradients(grad_normed, cells, statistics_c, gain_c, "gb")
+        grad_inputs, grad_ih, _ = input_gradients(grad_of_x, inputs, weight_ih, None)
         return (
-            product(grad_of_x.flatten(0, 1), weight_ih).unflatten(0, inputs.shape[:2]),
-            weight_gradient(inputs, grad_of_x),
+            grad_inputs,
+            grad_ih,
             weight_gradient(reads, grad_of_h),
             grad_gain_ih,
             grad_gain_hh,

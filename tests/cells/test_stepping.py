@@ -50,8 +50,6 @@ def test_every_cell(name, options):
 @pytest.mark.parametrize("vocabulary", [9, LARGEST_TABLE + 1])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_every_feature(features, vocabulary, cell):
-    if cell == "gru" and "zoneout" in features:
-        features = {"zoneout": 0.3}
     check(Stack(cell, INPUT, HIDDEN, **features), vocabulary)
 
 
