@@ -69,6 +69,13 @@ def add_product_(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return out.addmm_(a, b)
 
 
+def product_to(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``a (M, K) @ b (K, N)`` written to ``out (M, N)``, without a gradient."""
+    if uses_onednn(a, b):
+        return out.copy_(_ONEDNN_LINEAR(_dense(a), _dense(b).t(), None, "none", [], ""))
+    return torch.mm(a, b, out=out)
+
+
 def product_into(
     weight: Tensor, cut: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, tuple[Tensor, ...]]]:

@@ -35,6 +35,8 @@ def test_products_equal_torch(layout):
     assert_close(matmul.product(a, b, bias), a @ b + bias, 1e-4)
     start = torch.randn(a.shape[0], b.shape[1])
     assert_close(matmul.add_product_(start.clone(), a, b), start + a @ b, 1e-4)
+    assert_close(matmul.product_to(start, a, b), a @ b, 1e-4)
+    assert_close(start, a @ b, 1e-4)
 
 
 def test_onednn_can_be_switched_off_and_small_products_do_not_use_it():
