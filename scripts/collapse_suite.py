@@ -18,15 +18,14 @@ docs/collapse.png.
 import argparse
 import json
 import math
-import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from run_experiment import machine
+from run_experiment import machine, summary
 
-from hybridgen.data.files import write_text
+from hybridgen.data.files import whole_file, write_text
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "experiments" / "text_vae" / "collapse.yaml"
@@ -177,24 +176,15 @@ def test(checkpoint: Path, config: dict[str, Any]) -> tuple[dict[str, float], in
     return metrics, sum(parameter.numel() for parameter in model.parameters())
 
 
-def summarise(values: list[float]) -> dict[str, Any]:
-    """Mean and spread over seeds; one seed has no spread."""
-    return {
-        "mean": statistics.fmean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else None,
-        "values": values,
-    }
-
-
 def summary_of(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
     """What is written: mean, spread and values of every figure of every method so far."""
     methods = {
         method: {
-            "metrics": {key: summarise([run["metrics"][key] for run in runs]) for key in sorted(runs[0]["metrics"])},
+            "metrics": {key: summary([run["metrics"][key] for run in runs]) for key in sorted(runs[0]["metrics"])},
             "seeds": [run["seed"] for run in runs],
             "options": METHODS[method],
             "parameters": runs[0]["parameters"],
-            "seconds": summarise([run["seconds"] for run in runs]),
+            "seconds": summary([run["seconds"] for run in runs]),
         }
         for method, runs in results.items()
         if runs
@@ -262,9 +252,8 @@ def draw(methods: dict[str, Any], path: Path) -> None:
         scatter.errorbar(kl["mean"], elbo["mean"], xerr=kl["std"], yerr=elbo["std"], fmt="o")
         scatter.annotate(name, (kl["mean"], elbo["mean"]), xytext=(5, 5), textcoords="offset points")
     scatter.set(xlabel="KL, nats per sentence", ylabel="ELBO (negative), nats per sentence", title="what it costs")
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)
+    with whole_file(path) as (handle, _):
+        figure.savefig(handle, format="png", dpi=120)
 
 
 if __name__ == "__main__":
