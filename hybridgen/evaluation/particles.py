@@ -86,7 +86,7 @@ def choose_ancestors(log_weights: Tensor, uniforms: Tensor, *, method: str = "sy
         raise ValueError(f"resampling is {method!r}: choose one of {', '.join(RESAMPLING)}")
     cumulative = torch.softmax(log_weights, 0).t().cumsum(-1)  # (B, K)
     # Rounding may leave the last cumulative weight below a pointer near 1.
-    return torch.searchsorted(cumulative, pointers.to(cumulative.dtype)).clamp(max=particles - 1).t()
+    return torch.searchsorted(cumulative, pointers.to(cumulative.dtype), right=True).clamp(max=particles - 1).t()
 
 
 class ParticleFilter:

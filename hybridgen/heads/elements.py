@@ -112,7 +112,9 @@ class ElementHead(Head):
         raise NotImplementedError(f"{type(self).__name__} must define _draw()")
 
     def _outputs(self, hidden: Tensor) -> Tensor:
-        return linear(hidden, self.weight, self.bias)
+        outputs = linear(hidden, self.weight, self.bias)
+        # Half precision is too coarse for densities and for inverse distribution functions.
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def _checked_outputs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The numbers of the distributions, ``(N, num_outputs)``, having checked the shapes."""

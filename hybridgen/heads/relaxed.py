@@ -12,6 +12,7 @@ from torch import Tensor
 from hybridgen.heads.elements import ElementHead
 from hybridgen.heads.gaussian import GaussianHead
 from hybridgen.heads.logistics import MixtureOfLogisticsHead
+from hybridgen.heads.strokes import BivariateMixtureHead
 
 _EDGE = 1e-6
 
@@ -31,12 +32,28 @@ def relaxed_sample(head: ElementHead, hidden: Tensor, uniforms: Tensor) -> Tenso
     if own is not None:
         return own(hidden, uniforms)
     continuous = isinstance(head, MixtureOfLogisticsHead) and head.num_levels is None
-    if continuous or isinstance(head, GaussianHead):
-        # Inverse distribution functions are too coarse in half precision, and not there on every device.
+    if continuous or isinstance(head, GaussianHead | BivariateMixtureHead):
+        # Inverse distribution functions are too coarse in half precision.
         uniforms = uniforms.to(torch.promote_types(hidden.dtype, torch.float32))
-        return head._draw(head._outputs(hidden), uniforms.clamp(_EDGE, 1 - _EDGE), 1.0)
-    hard, soft = head.sample(hidden, uniforms=uniforms), head.mean(hidden)
+        outputs = head._outputs(hidden)
+        drawn = head._draw(outputs, uniforms.clamp(_EDGE, 1 - _EDGE), 1.0)
+        return drawn if isinstance(head, GaussianHead) else _straight_through(drawn, _choices(head, outputs))
+    return _straight_through(head.sample(hidden, uniforms=uniforms), head.mean(hidden))
+
+
+def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of ``hard``, with the gradient of ``soft`` added to its own."""
     return hard + (soft - soft.detach())
+
+
+def _choices(head: MixtureOfLogisticsHead | BivariateMixtureHead, outputs: Tensor) -> Tensor:
+    """The expectation over what is discrete in a draw, ``(N, F)``: a gradient to the probabilities alone."""
+    if isinstance(head, MixtureOfLogisticsHead):
+        logits, means, _ = head._split(outputs)
+        return (torch.softmax(logits, -1) * means.detach()).sum(-1)
+    logits, means, _, _, pen = head._split(outputs)
+    move = (torch.softmax(logits, -1).unsqueeze(1) * means.detach()).sum(-1)
+    return torch.cat([move, torch.softmax(pen, -1)], -1)
 
 
 def draw(head: ElementHead, hidden: Tensor, uniforms: Tensor, *, relaxed: bool, temperature: float = 1.0) -> Tensor:

@@ -23,6 +23,7 @@ from hybridgen.evaluation.frames import FrameTotals
 from hybridgen.models.building import build_stack
 from hybridgen.models.draw_attention import Attention
 from hybridgen.models.element_model import ElementModel
+from hybridgen.models.optimisation import tell_epoch_length
 from hybridgen.models.processes import shared
 from hybridgen.models.sequence_gan_output import joined
 from hybridgen.models.sequence_gan_parts import one_hot
@@ -110,10 +111,9 @@ class DRAW(ElementModel):
         self.paint = nn.Linear(hidden, height * width if self.writing is None else self.writing.size**2)
         self.canvas = nn.Parameter(torch.zeros(height, width))  # what there is before the first step
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Tell schedules in epochs how long an epoch is."""
-        batches = self.trainer.num_training_batches
-        self.kl_control.set_steps_per_epoch(1 if batches == float("inf") else max(1, int(batches)))
+        tell_epoch_length(self.kl_control, self.trainer)
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Paint images from what is read of them.

@@ -120,8 +120,6 @@ class FeatureHead(ElementHead):
         return values
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        # Half precision is too coarse for densities and for inverse distribution functions.
-        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         logits, raw = outputs.split([self.element_size, len(self.numbers)], -1)
         return logits, bounded(raw, self.min_log_scale, self.max_log_scale)
 

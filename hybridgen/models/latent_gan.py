@@ -143,8 +143,11 @@ class LatentGAN(pl.LightningModule):
         """Check that the data is what the VAE was trained on.
 
         Raises:
-            ValueError: if the data are no sentences, or their codec is another than the VAE was trained with.
+            ValueError: if the precision is 16, the data are no sentences, or their codec is another than the VAE was
+                trained with.
         """
+        if str(self.trainer.precision).startswith("16"):
+            raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
         data = self.trainer.datamodule
         if data is None:
             return
@@ -204,7 +207,9 @@ class LatentGAN(pl.LightningModule):
         for_critic.step()
         right = adversarial.accuracy(scores_real, scores_fake, pairs=self.adversarial.pairs)
         values = {"critic_loss": critic_loss, "penalty": penalty, "critic_accuracy": right}
-        if (batch_index + 1) % self.hparams.critic_steps == 0:
+        # Over epochs: one may have fewer batches than the generator waits for.
+        number = self.current_epoch * self.trainer.num_training_batches + batch_index
+        if (number + 1) % self.hparams.critic_steps == 0:
             fake = self.generator(self.noise.sample(size))
             loss = self.adversarial.generator(self._score(fake), self._score(real) if self.adversarial.pairs else None)
             for_generator.zero_grad()

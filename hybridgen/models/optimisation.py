@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
 from hybridgen.closest import did_you_mean
 from hybridgen.models.processes import whole_parameters
+from hybridgen.objectives.variational import KLControl
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -176,7 +177,7 @@ def make_schedule(
         after, every = chosen["after"], chosen["every"]
         if after < 0 or every < 1:
             raise ValueError(f"schedule 'step' has after={after} and every={every}: give at least 0 and 1, in epochs")
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        per_epoch = steps_per_epoch(trainer)
 
         def shape(step: int) -> float:
             return chosen["factor"] ** math.ceil(max(0, step // per_epoch - after + 1) / every)
@@ -191,6 +192,32 @@ def make_schedule(
             final_fraction=final_fraction,
         )
     return [{"scheduler": scheduler, "interval": "step"}]
+
+
+def steps_per_epoch(trainer: Any) -> int:
+    """Optimiser steps of an epoch.
+
+    Args:
+        trainer: one that has loaded its data, as it has in ``on_train_start``; before, ``on_fit_start`` included, it
+            takes an epoch for endless.
+
+    Raises:
+        ValueError: if the data does not say how long an epoch is.
+    """
+    batches = trainer.num_training_batches
+    if not math.isfinite(batches):
+        raise ValueError("the data does not say how long an epoch is: give schedules in steps")
+    return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+
+
+def tell_epoch_length(kl_control: KLControl, trainer: Any) -> None:
+    """Let schedules of the KL that are in epochs know how long one is; for ``on_train_start``.
+
+    Raises:
+        ValueError: if there are such, and the data does not say.
+    """
+    if any(schedule.epochs is not None for schedule in kl_control.schedules):
+        kl_control.set_steps_per_epoch(steps_per_epoch(trainer))
 
 
 def warmup_then(

@@ -91,7 +91,7 @@ def judge_both(
     found = {"loss": critic_loss(loss, *scores, valid)}
     numbers = [one_score(s, valid) for s in scores]
     if penalty == "gradient_penalty":
-        ends = {"real_lengths": lengths, "fake_lengths": lengths, "generator": _on(generator, real)}
+        ends = {"real_lengths": lengths, "fake_lengths": lengths, "generator": generator_on(generator, real)}
 
         def between(values: Tensor, _: Tensor | None = None) -> Tensor:
             return one_score(judges[0](values), valid)
@@ -104,7 +104,7 @@ def judge_both(
     return found
 
 
-def _on(generator: torch.Generator | None, like: Tensor) -> torch.Generator | None:
+def generator_on(generator: torch.Generator | None, like: Tensor) -> torch.Generator | None:
     """A generator on the device of a tensor, seeded by the one on the CPU."""
     if generator is None or like.device.type == "cpu":
         return generator

@@ -46,6 +46,13 @@ def check_options(options: dict[str, Any]) -> None:
         raise ValueError("feedback: true goes step by step, but the stack is bidirectional: set one of them to false")
     if steps and not options["feedback"]:
         raise ValueError(f"warm_start_steps is {steps}, but nothing real can be read before feedback is true: set both")
+    if options["mode"] == "latent":
+        judged = {"moment_weight": 0.0, "critic_stack": {}, "scores": "both"}
+        for name, without in judged.items():
+            if (options[name] or without) != without:
+                raise ValueError(
+                    f"{name} is about a critic of sequences, but mode 'latent' has one of codes: leave it out"
+                )
     if options["augmentation"] is not None and options["mode"] != "direct":
         raise ValueError(
             f"augmentation changes sequences, but mode {options['mode']!r} has a critic of codes: leave it out"

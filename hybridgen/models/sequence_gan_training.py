@@ -136,8 +136,7 @@ class Updates:
         def seen(values: Tensor) -> Tensor:
             if self.augment is None:
                 return values
-            on = self._random if values.device.type == "cpu" else None
-            return self.augment(values, lengths=batch.lengths, generator=on)
+            return self.augment(values, lengths=batch.lengths, generator=judging.generator_on(self._random, values))
 
         def judge(sample: Sample) -> judging.Judge:
             return lambda values: self.critic(sample._replace(values=values))

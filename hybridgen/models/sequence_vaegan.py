@@ -10,7 +10,6 @@ and decoded draws of the prior. Each of the three parts can be left out.
 """
 
 import inspect
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen import codecs
+from hybridgen.models.optimisation import tell_epoch_length
 from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import random_of, rate_factor
 from hybridgen.models.sequence_gan_parts import RecurrentCritic
@@ -248,9 +248,11 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         loaded, self._loaded_guard = self._loaded_guard, None
         if loaded is not None:
             self.guard.load_state_dict(loaded)
+
+    def on_train_start(self) -> None:
+        """Tell schedules in epochs how long an epoch is."""
         if self.kl_control is not None:
-            batches = self.trainer.num_training_batches
-            self.kl_control.set_steps_per_epoch(1 if batches == math.inf else max(1, int(batches)))
+            tell_epoch_length(self.kl_control, self.trainer)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The first one does nothing but count batches; then those of generator and, where there is one, critic."""

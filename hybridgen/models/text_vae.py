@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.data import TextBatch
-from hybridgen.models.optimisation import configure
+from hybridgen.models.optimisation import configure, tell_epoch_length
 from hybridgen.models.processes import shared
 from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
 from hybridgen.models.text_vae_network import SentenceVAE
@@ -152,8 +152,8 @@ class TextVAE(SentenceVAE):
             )
 
     def on_train_start(self) -> None:
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        self.kl_control.set_steps_per_epoch(math.ceil(batches))
+        """Tell schedules in epochs how long an epoch is."""
+        tell_epoch_length(self.kl_control, self.trainer)
 
     def on_train_epoch_start(self) -> None:
         if self.kl_start_step is None and self.current_epoch >= self.options["pretrain_epochs"]:

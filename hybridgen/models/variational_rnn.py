@@ -14,6 +14,7 @@ from torch import Tensor
 from hybridgen.closest import did_you_mean
 from hybridgen.evaluation import particles
 from hybridgen.models.element_model import ElementModel
+from hybridgen.models.optimisation import tell_epoch_length
 from hybridgen.models.processes import shared
 from hybridgen.models.variational_rnn_bounds import Paths, filter_particles, walk
 from hybridgen.models.variational_rnn_dynamics import KINDS
@@ -152,13 +153,9 @@ class VariationalRNN(ElementModel):
 
     # Training --------------------------------------------------------------------------------------------------
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Tell schedules in epochs how long an epoch is."""
-        epochs = max(1, self.trainer.max_epochs or 1) if self.trainer.max_epochs != -1 else 1
-        steps = self.trainer.num_training_batches
-        if steps == float("inf"):
-            steps = self.trainer.estimated_stepping_batches / epochs
-        self.kl_control.set_steps_per_epoch(max(1, int(steps) // self.trainer.accumulate_grad_batches))
+        tell_epoch_length(self.kl_control, self.trainer)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         nats, kl, weight = self._objective(batch)

@@ -239,7 +239,7 @@ class LatentChain(nn.Module):
 class DeepMarkov(nn.Module):
     """``dmm``: latents alone carry the sequence; arguments as :class:`RecurrentLatents`.
 
-    The posterior always smooths: without the future it would have to guess from one element what the chain must carry.
+    As published, the posterior smooths: filtering, it has to guess from one element what the chain must carry.
     """
 
     def __init__(
@@ -271,7 +271,8 @@ class DeepMarkov(nn.Module):
         self.prior_scale = nn.Linear(latent_size, latent_size)
         self.posterior = nn.Linear(width, 2 * latent_size)
         self.decoder = nn.Linear(latent_size, width)
-        self.emission = Perceptron(width, width, max(1, num_layers), dropout)
+        self.emission = Perceptron(width, width, max(1, num_layers))
+        self._kept: Tensor | None = None
         self.first = nn.Parameter(torch.zeros(latent_size))
         self.labels = label_table(num_labels, 3 * width)
 
@@ -286,6 +287,9 @@ class DeepMarkov(nn.Module):
 
     def start(self, rows: int, time: int) -> tuple[Tensor, ...]:
         """The carry ``(rows, width)`` before the first step: a latent that is learned."""
+        self._kept = None
+        if self.training and self.dropout:
+            self._kept = dropout_mask((rows, self.width), self.dropout, self.decoder.weight)
         return (self.first.expand(rows, -1),)
 
     def step(
@@ -299,6 +303,8 @@ class DeepMarkov(nn.Module):
         log_var = log_variance(raw)
         latent = draw_latent(mean, log_var, noise)
         features = self.emission(torch.relu(self.decoder(latent)))
+        if self._kept is not None:
+            features = features * self._kept
         return Step(prior_mean, prior_log_variance, mean, log_var, latent, features), (latent,)
 
     def begin(self, rows: int, labels: Tensor | None) -> Any:

@@ -88,13 +88,11 @@ class Dynamics(Protocol):
 
 
 class Perceptron(nn.Sequential):
-    """Layers of ReLU: ``(..., inputs)`` to ``(..., width)``; the dropout is before each of them but the first."""
+    """Layers of ReLU: ``(..., inputs)`` to ``(..., width)``."""
 
-    def __init__(self, inputs: int, width: int, num_layers: int, dropout: float = 0.0) -> None:
+    def __init__(self, inputs: int, width: int, num_layers: int) -> None:
         layers: list[nn.Module] = []
         for number in range(num_layers):
-            if number and dropout:
-                layers.append(nn.Dropout(dropout))
             layers += [nn.Linear(inputs if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
 

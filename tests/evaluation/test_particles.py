@@ -206,3 +206,8 @@ def test_conventions_of_frames():
     single.update(torch.tensor([3.0]), torch.tensor([3.0]), torch.tensor([1]))
     assert "per_frame_skip_first" not in single.scores()
     assert "per_frame_standard_error" not in single.scores()
+
+
+def test_a_particle_without_weight_has_no_children():
+    ancestors = particles.choose_ancestors(torch.tensor([[-math.inf], [0.0]]), torch.zeros(1))
+    assert ancestors.flatten().tolist() == [1, 1]

@@ -188,3 +188,20 @@ def test_options_that_do_not_fit(arguments, options, message):
 def test_the_two_kinds_have_names_of_their_own():
     assert not set(heads.names()) & set(heads.element_names())
     assert set(heads.element_names()) == {name for name, _, _ in EXAMPLES.values()}
+
+
+@pytest.mark.parametrize("name", ["bivariate_mixture", "mixture_of_logistics", "gaussian", "bernoulli"])
+def test_likelihoods_under_autocast_are_of_full_precision(name):
+    torch.manual_seed(0)
+    width = 5 if name == "bivariate_mixture" else 3
+    head = heads.make(name, 4, width)
+    with torch.no_grad():
+        head.weight.mul_(20)  # correlations near 1, where what half precision leaves of 1 - r^2 is nothing
+    hidden = torch.randn(64, 4).bfloat16().float()
+    targets = torch.nn.functional.one_hot(torch.randint(3, (64,)), 3).float()
+    if width == 5:
+        targets = torch.cat([torch.randn(64, 2), targets], 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, nll = head._outputs(hidden), head.nll(hidden, targets)
+    assert outputs.dtype is nll.dtype is torch.float32
+    assert bool(nll.isfinite().all())

@@ -52,3 +52,29 @@ def test_the_gradient_of_a_normal_draw_is_exact():
     hidden = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
     uniforms = torch.rand(2, 3, dtype=torch.float64) * 0.8 + 0.1
     assert torch.autograd.gradcheck(lambda h: relaxed_sample(head, h, uniforms), (hidden,))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("mixture_of_logistics", {"logits": [0, 1, 6, 7, 12, 13], "means": [2, 3], "scales": [4, 5]}),
+        (
+            "bivariate_mixture",
+            {
+                "logits": range(3),
+                "means": range(3, 9),
+                "scales": range(9, 15),
+                "correlations": range(15, 18),
+                "pen": range(18, 21),
+            },
+        ),
+    ],
+)
+def test_every_number_of_a_mixture_has_a_gradient(name, parts):
+    head = head_of(name)
+    hidden = torch.randn(50, 4, dtype=torch.float64)
+    wanted = torch.randn(50, head.element_size, dtype=torch.float64)
+    drawn = relaxed_sample(head, hidden, torch.rand(50, head.num_uniforms, dtype=torch.float64))
+    (drawn * wanted).sum().backward()
+    for part, rows in parts.items():
+        assert float(head.bias.grad[list(rows)].abs().min()) > 0, part

@@ -185,3 +185,27 @@ def test_what_does_not_fit(vae, lines, tmp_path):
         model.trainer = SimpleNamespace(datamodule=data, strategy=None)
         with pytest.raises(ValueError, match=message):
             model.setup("fit")
+
+
+def test_the_generator_learns_where_an_epoch_is_shorter_than_its_turn(vae):
+    model = LatentGAN(vae_checkpoint=vae, critic_steps=5)
+    model.cache = DiagonalGaussian(torch.randn(50, 2), torch.zeros(50, 2))
+    model.standardise(model.cache)
+    optimizers = model.configure_optimizers()
+    model.optimizers = lambda: optimizers
+    model.manual_backward = lambda value: value.backward()
+    learned = []
+    model.log_dict = lambda values, **_: learned.append("train/generator_loss" in values)
+    for epoch in range(4):
+        model.trainer = SimpleNamespace(num_training_batches=3, current_epoch=epoch, global_rank=0, strategy=None)
+        model.on_train_epoch_start()
+        for number in range(3):
+            model.training_step(SimpleNamespace(inputs=torch.zeros(8, 1)), number)
+    assert [number for number, was in enumerate(learned) if was] == [4, 9]
+
+
+def test_precision_16_is_refused(vae):
+    model = LatentGAN(vae_checkpoint=vae)
+    model.trainer = SimpleNamespace(precision="16-mixed", datamodule=None)
+    with pytest.raises(ValueError, match="precision 16"):
+        model.setup("fit")

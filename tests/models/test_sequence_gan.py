@@ -433,6 +433,9 @@ def test_latent_mode_learns_sines():
         ({"mode": "direct", "feedback": True, "warm_start_steps": -1}, "warm_start_steps is -1"),
         ({"mode": "direct", "feedback": True, "stack": {"cell": "gru", "bidirectional": True}}, "the stack is bidir"),
         ({"final_learning_rate": 2}, "final_learning_rate is 2"),
+        ({"mode": "latent", "moment_weight": 1.0}, "moment_weight is about a critic of sequences"),
+        ({"mode": "latent", "scores": "steps"}, "scores is about a critic of sequences"),
+        ({"mode": "latent", "critic_stack": {"hidden_size": 4}}, "critic_stack is about a critic of sequences"),
     ],
 )
 def test_wrong_options_are_named(options, sentence):
@@ -459,6 +462,8 @@ def test_wrong_options_of_sampling(table):
         plain.generate(2, attributes={"a": 1})
     with pytest.raises(ValueError, match="num_samples is 0"):
         plain.generate(0)
+    with pytest.raises(ValueError, match="trained without conditions"):
+        plain.generate_features(2, conditions=torch.zeros(4, 1))
 
 
 def test_other_data_is_refused():

@@ -294,3 +294,16 @@ def test_generation_that_does_not_fit():
         build().bounds(unlabelled, torch.Generator())
     by_name, by_number = (model.generate(2, length=5, labels=labels) for labels in (["b"], [1, 1]))
     assert all(np.array_equal(a, b) for a, b in zip(by_name, by_number, strict=True))
+
+
+@pytest.mark.parametrize("dynamics", ["vrnn", "srnn", "dmm"])
+def test_dropout_is_one_mask_of_what_the_head_reads(dynamics):
+    model = build(dynamics, dropout=0.5, num_layers=1).train()
+    elements, lengths = torch.ones(6, 5, 7, dtype=torch.float64), torch.full((6,), 5)
+    labels = torch.zeros(6, dtype=torch.int64)
+    features = model.paths(elements, lengths, labels).features  # (T, B, H)
+    kept = model.dynamics._kept
+    assert 0 < int((kept == 0).sum()) < kept.numel()
+    assert bool((features[:, kept == 0] == 0).all())
+    model.eval().paths(elements, lengths, labels)
+    assert model.dynamics._kept is None

@@ -46,6 +46,10 @@ class TestSchedules:
             ({"kind": "linear", "steps": 3, "epochs": 1}, "either steps or epochs"),
             ({"kind": "linear", "steps": 0}, "steps is 0"),
             ({"kind": "constant", "steps": 5}, "constant schedule has no steps"),
+            ({"start": 0.0, "stop": 1.0}, "constant schedule has no start"),
+            ({"kind": "linear", "steps": 5, "cycles": 2}, "linear schedule has no cycles"),
+            ({"kind": "cosine", "steps": 5, "steepness": 2.0}, "cosine schedule has no steepness"),
+            ({"kind": "cyclical", "steps": 5, "steepness": 2.0}, "cyclical schedule has no steepness"),
             ({"kind": "cyclical", "steps": 5, "zero": 0.7, "ratio": 0.5}, "add up to at most 1"),
             ({"kind": "cyclical", "steps": 5, "rise": "step"}, "rise is 'step'"),
         ],
@@ -131,6 +135,11 @@ class TestControl:
             result.loss.backward()
             assert torch.equal(leaf.grad[~mask], torch.zeros(5, 2))
         torch.testing.assert_close(clean.grad, dirty.grad)
+
+    def test_no_valid_latent_costs_nothing(self):
+        kl = torch.rand(2, 3, 4, requires_grad=True)
+        terms = KLControl(free_bits={"nats": 0.1})(kl, step=0, mask=torch.zeros(2, 3, dtype=torch.bool))
+        assert float(terms.loss.detach()) == float(terms.kl) == 0
 
     def test_one_step_per_sequence_is_a_global_latent(self):
         kl = torch.rand(4, 3)

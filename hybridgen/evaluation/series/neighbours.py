@@ -165,4 +165,6 @@ def _points(real: Any, fake: Any, standardise: bool) -> tuple[Tensor, Tensor]:
     deviation = real.std((0, 1) if standardise else (0, 1, 2), correction=0)
     # What is constant has no scale: divided by next to nothing, it alone would decide every distance.
     deviation = torch.where(deviation < 1e-6, 1.0, deviation)
-    return (real / deviation).flatten(1), (fake / deviation).flatten(1)
+    # Distances by products (torch.cdist of many points) lose what is small beside the distance from the origin.
+    centre = real.mean((0, 1))
+    return ((real - centre) / deviation).flatten(1), ((fake - centre) / deviation).flatten(1)

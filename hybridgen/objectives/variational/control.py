@@ -116,7 +116,7 @@ class KLControl(nn.Module):
         rows = _rows(kl, mask)  # (N, D)
         per_sequence = len(rows) / kl.shape[0]  # latents of a sequence, on average
         plain = rows.sum() / kl.shape[0]
-        floored = plain if self.free_bits is None else self.free_bits(rows) * per_sequence
+        floored = plain if self.free_bits is None or not len(rows) else self.free_bits(rows) * per_sequence
         weight = self.weight * self.schedule(step)
         if self.capacity is not None:
             loss = weight * self.gamma * (floored - self.capacity(step)).abs()

@@ -45,8 +45,9 @@ class DiagonalGaussian(NamedTuple):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of ``z (..., D)``, broadcast against the parameters: ``(...)`` nats."""
-        squares = (z - self.mean).square() * (-self.log_variance).exp()
-        return -0.5 * (squares + self.log_variance + _LOG_2_PI).sum(-1)
+        mean, log_variance = precise(self.mean), precise(self.log_variance)
+        squares = (z - mean).square() * (-log_variance).exp()
+        return -0.5 * (squares + log_variance + _LOG_2_PI).sum(-1)
 
 
 def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Tensor:
@@ -59,11 +60,18 @@ def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Tenso
     Returns:
         ``(..., D)`` nats; their sum over the last dimension is KL(q || p).
     """
+    q = DiagonalGaussian(*map(precise, q))
     if p is None:
         return 0.5 * (q.mean.square() + q.log_variance.exp() - 1 - q.log_variance)
+    p = DiagonalGaussian(*map(precise, p))
     log_ratio = q.log_variance - p.log_variance
     squares = (q.mean - p.mean).square() * (-p.log_variance).exp()
     return 0.5 * (squares + log_ratio.exp() - 1 - log_ratio)
+
+
+def precise(value: Tensor) -> Tensor:
+    """The same in float32 where it is in half precision, which autocast may have made it: too coarse for densities."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def sample_shape(shape: torch.Size, num_samples: int | None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybridgen.objectives.variational.gaussian import DiagonalGaussian, standard_normal
+from hybridgen.objectives.variational.gaussian import DiagonalGaussian, precise, standard_normal
 from hybridgen.objectives.variational.vmf import log_surface
 
 
@@ -28,10 +28,11 @@ class Mixture(NamedTuple):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of ``z (..., D)``: ``(...)`` nats."""
-        mean, log_variance = self.components
+        z, mean, log_variance = map(precise, (z, *self.components))
         precision = (-log_variance).exp()
         # The squares by two products, for z (..., D) and K components never stand in memory as (..., K, D).
-        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(-1)
+        with torch.autocast(z.device.type, enabled=False):
+            squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(-1)
         constant = log_variance.sum(-1) + z.shape[-1] * math.log(2 * math.pi)
         return torch.logsumexp(self.log_weights - 0.5 * (squares + constant), -1)
 

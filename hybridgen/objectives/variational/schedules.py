@@ -21,6 +21,14 @@ from hybridgen.closest import did_you_mean
 
 KINDS = ("constant", "linear", "logistic", "cosine", "cyclical")
 RISES = ("linear", "logistic", "cosine")
+#: Options of a kind beside ``stop``; a steepness is of a logistic rise, whatever rises.
+_OPTIONS = {
+    "constant": set(),
+    "linear": {"start"},
+    "logistic": {"start", "steepness"},
+    "cosine": {"start"},
+    "cyclical": {"start", "cycles", "ratio", "zero", "rise", "steepness"},
+}
 
 
 class Schedule:
@@ -28,15 +36,15 @@ class Schedule:
 
     Args:
         kind: one of ``KINDS``.
-        start: at the beginning.
+        start: at the beginning; 0 when omitted.
         stop: at the end.
         steps: optimiser steps of the rise; of one whole cycle with ``cyclical``.
         epochs: the same in epochs, instead; :attr:`steps_per_epoch` must then be set before the first use.
-        steepness: of ``logistic``; 10 goes from 0.7% of the way to 99.3%.
-        cycles: of ``cyclical``; None never ends.
-        ratio: of ``cyclical``, the fraction of a cycle that rises.
-        zero: of ``cyclical``, the fraction of a cycle that stays at ``start`` first.
-        rise: of ``cyclical``, the shape of the rise.
+        steepness: of a logistic rise; 10, when omitted, goes from 0.7% of the way to 99.3%.
+        cycles: of ``cyclical``; without a number it never ends.
+        ratio: of ``cyclical``, the fraction of a cycle that rises; 0.5 when omitted.
+        zero: of ``cyclical``, the fraction of a cycle that stays at ``start`` first; 0 when omitted.
+        rise: of ``cyclical``, the shape of the rise; linear when omitted.
 
     Attributes:
         steps_per_epoch: optimiser steps of an epoch, for ``epochs``.
@@ -49,24 +57,33 @@ class Schedule:
         self,
         kind: str = "constant",
         *,
-        start: float = 0.0,
+        start: float | None = None,
         stop: float = 1.0,
         steps: int | None = None,
         epochs: float | None = None,
-        steepness: float = 10.0,
+        steepness: float | None = None,
         cycles: int | None = None,
-        ratio: float = 0.5,
-        zero: float = 0.0,
-        rise: str = "linear",
+        ratio: float | None = None,
+        zero: float | None = None,
+        rise: str | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"schedule kind is {kind!r}: choose one of {', '.join(KINDS)}")
-        if rise not in RISES:
+        if rise is not None and rise not in RISES:
             raise ValueError(f"schedule rise is {rise!r}: choose one of {', '.join(RISES)}")
         if kind == "constant" and (steps is not None or epochs is not None):
             raise ValueError("a constant schedule has no steps or epochs: leave them out, or choose another kind")
         if kind != "constant" and (steps is None) == (epochs is None):
             raise ValueError(f"a {kind} schedule needs its length: give either steps or epochs")
+        given = {"start": start, "steepness": steepness, "cycles": cycles, "ratio": ratio, "zero": zero, "rise": rise}
+        allowed = _OPTIONS[kind] - ({"steepness"} if kind == "cyclical" and rise != "logistic" else set())
+        for name, value in given.items():
+            if value is not None and name not in allowed:
+                raise ValueError(
+                    f"a {kind} schedule has no {name}: leave it out, or choose another kind of {', '.join(KINDS)}"
+                )
+        start, steepness = (0.0 if start is None else start), (10.0 if steepness is None else steepness)
+        ratio, zero, rise = (0.5 if ratio is None else ratio), (0.0 if zero is None else zero), (rise or "linear")
         for name, value in (("steps", steps), ("epochs", epochs), ("steepness", steepness), ("cycles", cycles)):
             if value is not None and not value > 0:
                 raise ValueError(f"schedule {name} is {value}: give a number above 0")

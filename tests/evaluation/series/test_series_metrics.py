@@ -273,3 +273,12 @@ def test_missing_extras_are_one_clear_sentence(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="pip install matplotlib"):
         series.save_pictures(REAL, FRESH, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_manifolds_do_not_depend_on_where_the_data_lie():
+    torch.manual_seed(0)
+    real, fake = torch.randn(300, 6, 2), torch.randn(300, 6, 2)
+    at_home = series.manifolds(real, fake)
+    far = [0.001 * points + torch.tensor([0.0, 0.9]) for points in (real, fake)]
+    for one, other in zip(at_home, series.manifolds(*far), strict=True):
+        assert other == pytest.approx(one, abs=0.02)
