@@ -162,6 +162,8 @@ def _writable(path: str) -> Path:
     folder = Path(path).resolve().parent
     if not folder.is_dir():
         raise ValueError(f"--predictions: there is no folder {folder}: make it first")
+    if Path(path).is_dir():
+        raise ValueError(f"--predictions: {path} is a folder: name a file in it")
     return Path(path)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +31,8 @@ def data_folders() -> list[Path]:
 def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Write a file under a temporary name beside ``path``; it becomes ``path`` only if the block ends well.
 
-    The temporary file is in the same folder and so on the same disk: giving it its name is one step.
+    The temporary file is in the same folder and so on the same disk: giving it its name is one step. What is no file (a
+    device, a pipe) is written into, not replaced; a link stays, and what it leads to is replaced.
 
     Yields:
         The open file, and its temporary path.
@@ -37,17 +40,32 @@ def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     Raises:
         OSError: It cannot be written.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    special = is_special(path)
+    if path.is_symlink() and not special:
+        path = Path(os.path.realpath(path))
+    folder = tempfile.gettempdir() if special else path.parent
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=folder)
     partial = Path(temporary)
     try:
         with os.fdopen(descriptor, "wb", buffering=1 << 20) as handle:
             yield handle, partial
             handle.flush()
             os.fsync(handle.fileno())
-        partial.chmod(0o666 & ~_UMASK)  # mkstemp made it private
-        partial.replace(path)
+        if special:
+            with partial.open("rb") as made, path.open("wb") as into:
+                shutil.copyfileobj(made, into)
+        else:
+            partial.chmod(0o666 & ~_UMASK)  # mkstemp made it private
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether something is there that must be written into and never replaced: a device, a pipe, ``/dev/stdout``."""
+    return path.exists() and not (path.is_file() and path.parts[:2] not in (("/", "dev"), ("/", "proc")))
 
 
 def write_text(path: Path, text: str) -> None:

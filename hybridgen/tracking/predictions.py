@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import IO, Any
 
 import pytorch_lightning as pl
+
+from hybridgen.data.files import is_special, whole_file
 
 
 class WritePredictions(pl.Callback):
@@ -52,14 +56,16 @@ class WritePredictions(pl.Callback):
         self._file.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            first = self._partial(0)
-            with first.open("ab") as whole:
-                for rank in range(1, trainer.world_size):
-                    whole.write(self._partial(rank).read_bytes())
-                    self._partial(rank).unlink()
-            first.replace(self.path)
+            parts = [self._partial(rank) for rank in range(trainer.world_size)]
+            with whole_file(self.path) as (whole, _):
+                for part in parts:
+                    with part.open("rb") as rows:
+                        shutil.copyfileobj(rows, whole)
+            for part in parts:
+                part.unlink()
             more = f" by each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
             print(f"{self._rows} predictions{more} written to {self.path}", file=sys.stderr)
 
     def _partial(self, rank: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.partial{rank}")
+        folder = Path(tempfile.gettempdir()) if is_special(self.path) else self.path.parent
+        return folder / f".{self.path.name}.{rank}.partial"

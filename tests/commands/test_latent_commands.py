@@ -28,7 +28,7 @@ def corpus(tmp_path):
 
 
 def rows_of(path):
-    assert not path.with_name(path.name + ".partial").exists()
+    assert not list(path.parent.glob("*.partial"))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

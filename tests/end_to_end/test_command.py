@@ -178,6 +178,7 @@ def test_the_short_help_names_options_that_there_are(capsys):
         (["fit", "--config", CONFIG, "--data.source", "latin.txt"], "--data.errors replace"),
         (["fit", "--config", CONFIG, "--data.source", "lanes.txt"], "fewer than the 32 lanes"),
         (["predict", "--config", CONFIG, "--predictions", "no/where.jsonl"], "there is no folder"),
+        (["predict", "--config", CONFIG, "--predictions", "."], "is a folder"),
         (["fit", "--config", "nothing.yaml"], "nothing.yaml"),
         (["fit", "--config", CONFIG, "--model.init_args.learning_rat", "1"], "did you mean 'learning_rate'"),
         (["fit", "--config", CONFIG, "--model.init_args.learning_rate", "high"], "high"),
@@ -353,4 +354,4 @@ def test_predict_writes_a_row_for_each_piece_of_the_text(words):
     rows = [json.loads(line) for line in (folder / "lines.jsonl").read_text().splitlines()]
     by_place = sorted(rows, key=lambda row: row["position"])
     assert "".join(row["text"] for row in by_place) == (folder / "test.txt").read_text()
-    assert not list(folder.glob("*.partial*"))
+    assert not list(folder.glob(".*.partial"))
