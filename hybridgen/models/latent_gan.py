@@ -11,14 +11,13 @@ the prior has it. The critic never sees a word; the posteriors of all training s
 
 import contextvars
 import inspect
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridgen.data import TextBatch
 from hybridgen.data.lines import Lines
@@ -26,6 +25,7 @@ from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
 from hybridgen.models.processes import gathered, processes, shared, train_parts_in_turn
+from hybridgen.models.sequence_gan_output import perceptron
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
 from hybridgen.objectives.variational import DiagonalGaussian, StandardNormalPrior
@@ -105,8 +105,8 @@ class LatentGAN(pl.LightningModule):
         self.options = {name: self.hparams[name] for name in names} | {"vae_checkpoint": None, "vae": self.vae.options}
         size = self.vae.latent_size
         self.noise = StandardNormalPrior(noise_size)
-        self.generator = _network(noise_size, hidden_size, num_layers, size)
-        self.critic = _network(size, hidden_size, num_layers, 1)
+        self.generator = perceptron(noise_size, hidden_size, num_layers, size)
+        self.critic = perceptron(size, hidden_size, num_layers, 1)
         self.average = adversarial.moving_average(self.generator, decay=average_decay)
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
@@ -338,11 +338,3 @@ def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str
             "give a VAE with a Gaussian posterior"
         )
     return vae
-
-
-def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    widths = [inputs, *[hidden] * layers]
-    parts: list[nn.Module] = []
-    for before, after in itertools.pairwise(widths):
-        parts += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*parts, nn.Linear(hidden, outputs))

@@ -240,13 +240,20 @@ def warmup_then(
     if schedule == "cosine" and not math.isfinite(total_steps):
         raise ValueError("schedule 'cosine' needs an end: set trainer.max_epochs or max_steps, or use 'constant'")
 
-    def shape(step: int) -> float:
-        if schedule == "constant":
-            return 1.0
-        done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-        return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
+    def factor(step: int) -> float:
+        return rate_factor(schedule, step, total_steps, final_fraction, warmup_steps)
 
-    return LambdaLR(optimizer, _warmed_up(shape, warmup_steps))
+    return LambdaLR(optimizer, factor)
+
+
+def rate_factor(schedule: str, done: int, total: float, final: float, warmup: int) -> float:
+    """The learning rate as a fraction of its peak after ``done`` of ``total`` steps; see :func:`warmup_then`."""
+    if done < warmup:
+        return (done + 1) / (warmup + 1)
+    if schedule == "constant" or not math.isfinite(total):
+        return 1.0
+    part = min(1.0, (done - warmup) / max(1.0, total - warmup))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * part))
 
 
 def _warmed_up(shape: Callable[[int], float], warmup_steps: int) -> Callable[[int], float]:

@@ -19,9 +19,10 @@ from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
 from hybridgen.models.calibration import Calibration, Maps
+from hybridgen.models.optimisation import rate_factor
 from hybridgen.models.processes import gathered, shared, train_parts_in_turn
 from hybridgen.models.sequence_autoencoder import SequenceAutoencoder
-from hybridgen.models.sequence_gan_options import check_options, part_at, random_of, rate_factor
+from hybridgen.models.sequence_gan_options import check_options, part_at, random_of
 from hybridgen.models.sequence_gan_parts import (
     CodeCritic,
     CodeGenerator,

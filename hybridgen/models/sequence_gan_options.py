@@ -102,13 +102,3 @@ def random_of(seed: int, number: int, rank: int = 0) -> torch.Generator:
     """Random numbers of one batch (or chunk) of one process: a run that was interrupted draws the same again."""
     key = ((seed * 1_000_003 + number) * 1009 + rank) % (2**63 - 1)
     return torch.Generator().manual_seed(key)
-
-
-def rate_factor(schedule: str, done: int, total: float, final: float, warmup: int) -> float:
-    """The learning rate as a fraction of its peak after ``done`` of ``total`` batches."""
-    if done < warmup:
-        return (done + 1) / (warmup + 1)
-    if schedule == "constant" or not math.isfinite(total):
-        return 1.0
-    part = min(1.0, (done - warmup) / max(1.0, total - warmup))
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * part))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hybridgen.codecs import FeatureGroup
 from hybridgen.models.processes import summed
+from hybridgen.objectives.likelihood import valid_mask, without_padding
 
 
 class FeatureOutput(nn.Module):
@@ -148,9 +149,7 @@ def _unexplained(
 
 def valid_steps(values: Tensor, lengths: Tensor | None) -> Tensor | None:
     """``(B, T)`` bool, true inside each row's length; None where all are."""
-    if lengths is None:
-        return None
-    return torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+    return valid_mask(tuple(values.shape[:2]), lengths=lengths)
 
 
 def shown(values: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
@@ -162,15 +161,9 @@ def shown(values: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor
     return there if mask is None else there & mask
 
 
-def inside(values: Tensor, lengths: Tensor | None) -> Tensor:
-    """``(B, T, F)`` with zeros past each row's end."""
-    valid = valid_steps(values, lengths)
-    return values if valid is None else values.masked_fill(~valid.unsqueeze(-1), 0.0)
-
-
 def padded(values: Tensor, lengths: Tensor | None, steps: int) -> Tensor:
     """``(B, T, F)`` with zeros past each row's end, cut or filled up to a number of steps."""
-    return nn.functional.pad(inside(values, lengths), (0, 0, 0, steps - values.shape[1]))
+    return nn.functional.pad(without_padding(values, lengths), (0, 0, 0, steps - values.shape[1]))
 
 
 def over_time(vector: Tensor, steps: int) -> Tensor:

@@ -12,13 +12,13 @@ from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
     calls_of,
     folded,
-    inside,
     joined,
     over_time,
     perceptron,
     pool,
 )
 from hybridgen.objectives import adversarial
+from hybridgen.objectives.likelihood import without_padding
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class RecurrentGenerator(nn.Module):
             values = self._call_by_call(noise, self._inputs(noise, lengths, **given))
         else:
             values = self.output(self.logits(noise, lengths=lengths, **given), noise["chance"])
-        return Sample(inside(values, lengths), lengths, labels, attributes, conditions)
+        return Sample(without_padding(values, lengths), lengths, labels, attributes, conditions)
 
     def logits(
         self,

@@ -9,9 +9,9 @@ from torch import Tensor
 from hybridgen.data import SeriesBatch
 from hybridgen.models.calibration import Maps
 from hybridgen.models.sequence_gan_options import random_of
-from hybridgen.models.sequence_gan_output import inside
 from hybridgen.models.sequence_gan_parts import Sample
 from hybridgen.models.sequence_gan_training import enough
+from hybridgen.objectives.likelihood import without_padding
 
 _ROWS_AT_ONCE = 256
 #: Sequences that calibration is computed from: as many as there were in training, within these bounds.
@@ -169,7 +169,7 @@ class Sampling:
         numbers, values = self._decoded(own, steps, lengths, chance, conditions)
         if maps is not None:
             values = maps.values(numbers, values)
-        return Sample(inside(values, lengths), lengths, labels, attributes, conditions)
+        return Sample(without_padding(values, lengths), lengths, labels, attributes, conditions)
 
     def _decoded(
         self, codes: Tensor, steps: int, lengths: Tensor | None, chance: Tensor, conditions: Tensor | None

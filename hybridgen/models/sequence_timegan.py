@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from hybridgen.codecs import FeatureGroup
 from hybridgen.models.building import build_stack
 from hybridgen.models.processes import summed
-from hybridgen.models.sequence_gan_output import FeatureOutput, inside, joined, over_time, valid_steps
+from hybridgen.models.sequence_gan_output import FeatureOutput, joined, over_time, valid_steps
 from hybridgen.models.sequence_gan_parts import Layout, RecurrentCritic, RecurrentGenerator, Sample, one_hot
+from hybridgen.objectives.likelihood import without_padding
 
 
 def code_layout(layout: Layout, code_size: int) -> Layout:
@@ -78,7 +79,7 @@ class StepNetwork(nn.Module):
         """
         classes = one_hot(labels, self.num_labels)
         given = None if classes is None else over_time(classes, inputs.shape[1])
-        outputs, _ = self.stack(inside(joined(inputs, given, conditions), lengths), lengths=lengths)
+        outputs, _ = self.stack(without_padding(joined(inputs, given, conditions), lengths), lengths=lengths)
         return self.head(outputs)
 
 
@@ -102,7 +103,7 @@ class StepEmbedder(nn.Module):
             batch: a :class:`hybridgen.data.SeriesBatch`.
         """
         given = {"lengths": batch.lengths, "labels": batch.labels, "conditions": batch.conditions}
-        codes = inside(self.network(batch.values, **given).sigmoid(), batch.lengths)
+        codes = without_padding(self.network(batch.values, **given).sigmoid(), batch.lengths)
         return Sample(codes, batch.lengths, batch.labels, batch.attributes, batch.conditions)
 
 
@@ -172,7 +173,7 @@ class TimeGANGenerator(nn.Module):
             codes: ``values (B, T, D)`` and what is given beside them.
         """
         numbers = self.supervisor(codes.values, **_given(codes))
-        return codes._replace(values=inside(numbers.sigmoid(), codes.lengths))
+        return codes._replace(values=without_padding(numbers.sigmoid(), codes.lengths))
 
     def recover(self, codes: Sample, uniforms: Tensor | None) -> Sample:
         """The series ``(B, T, F)`` of codes.
@@ -182,7 +183,7 @@ class TimeGANGenerator(nn.Module):
             uniforms: ``(B, T, F)``, what categories and missing cells are drawn by; the likeliest where None.
         """
         values = self.output(self.recovery(codes.values, **_given(codes)), uniforms)
-        return codes._replace(values=inside(values, codes.lengths))
+        return codes._replace(values=without_padding(values, codes.lengths))
 
     def reconstruction_loss(self, codes: Sample, target: Tensor, mask: Tensor | None) -> Tensor:
         """How far the series of real codes are from the real series: a scalar; see :meth:`FeatureOutput.loss`.

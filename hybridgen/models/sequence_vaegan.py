@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen import codecs
-from hybridgen.models.optimisation import tell_epoch_length
+from hybridgen.models.optimisation import rate_factor, tell_epoch_length
 from hybridgen.models.processes import gathered, shared, train_parts_in_turn
-from hybridgen.models.sequence_gan_options import random_of, rate_factor
+from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_parts import RecurrentCritic
 from hybridgen.models.sequence_gan_training import Updates
 from hybridgen.models.sequence_gan_watch import CollapseAlarm, Guard

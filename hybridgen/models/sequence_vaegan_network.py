@@ -17,8 +17,9 @@ from hybridgen.heads.relaxed import draw
 from hybridgen.models.building import build_stack
 from hybridgen.models.feature_head import FeatureHead
 from hybridgen.models.processes import BatchNorm
-from hybridgen.models.sequence_gan_output import calls_of, ends, folded, inside, joined, over_time, pool, valid_steps
+from hybridgen.models.sequence_gan_output import calls_of, ends, folded, joined, over_time, pool, valid_steps
 from hybridgen.models.sequence_gan_parts import Layout, Sample, one_hot
+from hybridgen.objectives.likelihood import without_padding
 from hybridgen.objectives.variational import DiagonalGaussian
 
 #: Bound of the log variances of posteriors, both ways.
@@ -315,4 +316,4 @@ class SequenceVAE(nn.Module):
                 chances = uniforms.flatten(0, 1)
                 values = draw(self.head, hidden, chances, relaxed=relaxed, temperature=temperature)
             values = values.unflatten(0, uniforms.shape[:2])
-        return inside(values, rows.lengths)
+        return without_padding(values, rows.lengths)

@@ -41,6 +41,14 @@ def valid_mask(shape: tuple[int, int], *, lengths: Tensor | None = None, mask: T
     return torch.arange(shape[1], device=lengths.device) < lengths.unsqueeze(1)
 
 
+def without_padding(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """``values (B, T, ...)`` with zeros past each row's end, ``lengths (B,)``; without lengths, the values."""
+    valid = valid_mask(tuple(values.shape[:2]), lengths=lengths)
+    if valid is None:
+        return values
+    return values.masked_fill(~valid.reshape(*valid.shape, *[1] * (values.dim() - 2)), 0.0)
+
+
 def select(
     hidden: Tensor, targets: Tensor, *, lengths: Tensor | None = None, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -182,7 +182,7 @@ def test_what_does_not_fit(vae, lines, tmp_path):
     model = LatentGAN(vae_checkpoint=vae)
     for change, message in (({"layout": "lanes"}, "set the data's layout to 'lines'"), ({"codec": "bytes"}, "codec")):
         data = TextData(**{**lines, "codec": "words", "layout": "lines", "cache_dir": str(tmp_path), **change})
-        model.trainer = SimpleNamespace(datamodule=data, strategy=None)
+        model.trainer = SimpleNamespace(datamodule=data, strategy=None, precision="32-true")
         with pytest.raises(ValueError, match=message):
             model.setup("fit")
 

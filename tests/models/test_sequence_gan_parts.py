@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hybridgen.codecs import FeatureGroup
-from hybridgen.models.sequence_gan_options import random_of, rate_factor
+from hybridgen.models.optimisation import rate_factor
+from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_output import FeatureOutput, pool
 from hybridgen.models.sequence_gan_parts import (
     Layout,

@@ -55,13 +55,6 @@ def as_lengths(lengths: Any | None, series: Tensor, name: str) -> Tensor | None:
     return None if bool((lengths == series.shape[1]).all()) else lengths
 
 
-def without_padding(series: Tensor, lengths: Tensor | None) -> Tensor:
-    """``series (N, T, F)`` with zeros past each row's end, ``lengths (N,)``."""
-    if lengths is None:
-        return series
-    return series.masked_fill((torch.arange(series.shape[1]) >= lengths[:, None]).unsqueeze(-1), 0.0)
-
-
 def check_counts(**counts: int) -> None:
     """Check that each is a whole number of at least 1.
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridgen.evaluation.series.inputs import as_lengths, as_pair, check_counts, without_padding
+from hybridgen.evaluation.series.inputs import as_lengths, as_pair, check_counts
+from hybridgen.objectives.likelihood import without_padding
 
 
 class StrongCriticScore(NamedTuple):

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridgen.evaluation.series.inputs import as_lengths, as_pair, check_counts, without_padding
+from hybridgen.evaluation.series.inputs import as_lengths, as_pair, check_counts
 from hybridgen.evaluation.series.tensorflow_gru import GRUs, draw, rows
+from hybridgen.objectives.likelihood import without_padding
 
 _ROWS_AT_ONCE = 1024  # decides the memory of the evaluation, not its result
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hybridgen.cells import double_backward
-from hybridgen.objectives.likelihood import valid_mask
+from hybridgen.objectives.likelihood import valid_mask, without_padding
 
 Critic = Callable[..., Tensor]
 
@@ -58,7 +58,7 @@ def gradient_penalty(
     place = torch.rand(shape, device=real.device, dtype=real.dtype, generator=generator)
     # Under autocast what a generator makes is of lower precision than what the data holds.
     fake = fake.to(real.dtype)
-    real, fake = _without_padding(real.detach(), lengths), _without_padding(fake.detach(), lengths)
+    real, fake = without_padding(real.detach(), lengths), without_padding(fake.detach(), lengths)
     squares = _squared_norms(critic, torch.lerp(fake, real, place), lengths)
     # The square root has no derivative at 0, where a critic that says the same to all has its gradient.
     excess = (squares + 1e-12).sqrt() - target
@@ -73,7 +73,7 @@ def r1(critic: Critic, real: Tensor, *, lengths: Tensor | None = None) -> Tensor
         real: ``(B, T, F)`` or ``(B, D)``.
         lengths: ``(B,)``.
     """
-    return _squared_norms(critic, _without_padding(real.detach(), lengths), lengths).mean()
+    return _squared_norms(critic, without_padding(real.detach(), lengths), lengths).mean()
 
 
 def r2(critic: Critic, fake: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -108,9 +108,4 @@ def _squares_of(scores: Tensor, inputs: Tensor, lengths: Tensor | None) -> Tenso
         else:
             scores = scores.masked_fill(~valid, 0.0).sum(1) / valid.sum(1).clamp(min=1)
     (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
-    return _without_padding(gradient, lengths).flatten(1).square().sum(1)
-
-
-def _without_padding(values: Tensor, lengths: Tensor | None) -> Tensor:
-    valid = valid_mask(tuple(values.shape[:2]), lengths=lengths)
-    return values if valid is None else values.masked_fill(~valid.unsqueeze(-1), 0.0)
+    return without_padding(gradient, lengths).flatten(1).square().sum(1)
