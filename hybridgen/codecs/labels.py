@@ -1,4 +1,4 @@
-"""Names of classes: checked when a codec is rebuilt, found when one is asked for."""
+"""Names of classes: checked when a codec is made or rebuilt, found when one is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_labels(labels: object) -> list[str]:
         CodecError: They are no list of different names.
     """
     if isinstance(labels, str) or not isinstance(labels, Sequence) or len(set(map(str, labels))) != len(labels):
-        raise CodecError("its labels are not a list of different names: use another copy")
+        raise CodecError(f"labels={labels!r} is not a list of different names: give such a list")
     return [str(label) for label in labels]
 
 

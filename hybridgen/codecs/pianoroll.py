@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hybridgen.codecs.checks import check_count
 from hybridgen.codecs.errors import CodecError
+from hybridgen.codecs.labels import check_labels
 from hybridgen.codecs.saving import SavedCodec
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _TICKS_PER_BEAT = 480
 _VELOCITY = 80
 _DRUMS = 9  # the channel whose notes are no pitches
+_SLOWEST = 0xFFFFFF  # microseconds of a beat: MIDI has three bytes for them
 _MOST_FRAMES = 1_000_000  # a damaged file can claim to last for years
 
 
@@ -34,7 +36,7 @@ class PianoRollCodec(SavedCodec):
         lowest_key: MIDI number of the first key; 21 is the piano's A0.
         num_keys: How many keys; a piano has 88.
         frames_per_beat: Frames in a quarter note: 1 for the chorales of ``JSB_Chorales.mat``, 4 for sixteenths.
-        tempo: Quarter notes in a minute, for the MIDI files that are written.
+        tempo: Quarter notes in a minute, for the MIDI files that are written; MIDI has none below 3.58.
         program: General MIDI instrument of those, 0 to 127: 0 is the piano, 19 the church organ, 52 a choir.
         labels: The names of the classes, in the order of their numbers.
 
@@ -64,14 +66,14 @@ class PianoRollCodec(SavedCodec):
         for option, value in (("frames_per_beat", frames_per_beat), ("tempo", tempo)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise CodecError(f"{option}={value!r} must be a number above 0: give such a number")
-        if isinstance(labels, str) or len(set(labels)) != len(list(labels)):
-            raise CodecError(f"labels={labels!r} must be different names: give a list of them")
+        if not 1 <= round(60e6 / tempo) <= _SLOWEST:
+            raise CodecError(f"tempo={tempo!r} cannot be written in MIDI: give one from 3.6 to 60 million")
         self.lowest_key = lowest_key
         self.num_keys = num_keys
         self.frames_per_beat = float(frames_per_beat)
         self.tempo = float(tempo)
         self.program = program
-        self.labels = [str(label) for label in labels]
+        self.labels = check_labels(labels)
 
     @property
     def num_features(self) -> int:

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from hybridgen.codecs.decoding import decoded_things
 from hybridgen.commands.sequence_files import write_things
 from hybridgen.data.sketch_files import write_svg
 from hybridgen.report.sounds import play_midi
-from hybridgen.tracking.pictures import series_figure, spectrogram_figure
+from hybridgen.tracking.pictures import series_figure, series_numbers, spectrogram_figure
 
 #: Sliders of the latent.
 SLIDERS = 4
@@ -169,7 +168,7 @@ def chosen_latents(num_samples: int, size: int, chosen: Mapping[int, float], see
 
 
 def _series_picture(series: list[Any], folder: Path) -> Path | None:
-    if not any(np.asarray(values).dtype.kind == "f" for values in series[0].columns.values()):
+    if not series_numbers(series):
         return None  # categories alone: the table has them
     path = folder / "samples.png"
     series_figure(series).savefig(path, dpi=110)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning.loggers import WandbLogger
 
 from hybridgen.codecs import ImageRowsCodec, PianoRollCodec, SeriesCodec, SketchCodec
@@ -13,9 +14,11 @@ from hybridgen.codecs.audio import AudioCodec
 from hybridgen.codecs.decoding import decoded_things
 from hybridgen.data import image_files, sketch_files
 from hybridgen.data.audio_writing import write_audio
+from hybridgen.data.files import whole_file
 from hybridgen.data.pianoroll_files import write_midi, write_picture
 from hybridgen.data.series_writing import write_series
-from hybridgen.tracking.pictures import series_figure, spectrogram_figure
+from hybridgen.tracking.lenient import training_goes_on
+from hybridgen.tracking.pictures import series_figure, series_numbers, spectrogram_figure
 
 #: Images or sketches of a picture.
 _PICTURES = 20
@@ -28,9 +31,10 @@ class SampleElements(pl.Callback):
     """After validations, generates sequences and keeps them in ``samples/`` of the run folder.
 
     Piano rolls become a picture and a MIDI file, images and sketches a picture of many, sounds a folder of wav files
-    and a picture of their spectra, series a table and a picture; sounds and pictures go to Weights & Biases, too. A
-    model that must be given columns generates nothing here. The same seed every time: samples of two validations
-    differ by what was learned. Nothing here touches the random numbers of training.
+    and a picture of their spectra, series a table and (where there is a column of numbers) a picture; sounds and
+    pictures go to Weights & Biases, too. A model that must be given columns generates nothing here. The same seed every
+    time: samples of two validations differ by what was learned. Nothing here touches the random numbers of training,
+    and a sample that cannot be made is a warning.
 
     Args:
         folder: the run folder.
@@ -55,17 +59,22 @@ class SampleElements(pl.Callback):
         if not isinstance(pl_module.codec, _KNOWN) or getattr(layout, "num_conditions", 0):
             return
         name = f"epoch-{trainer.current_epoch:04d}" if self.every else f"step-{trainer.global_step:08d}"
+        picture, sounds = self.folder / "samples" / f"{name}.png", []
         was_training = pl_module.training
         pl_module.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[pl_module.device] if pl_module.on_gpu else []):
+            with (
+                training_goes_on(picture.with_suffix("")),
+                torch.no_grad(),
+                torch.random.fork_rng(devices=[pl_module.device] if pl_module.on_gpu else []),
+            ):
                 sounds = self._write(pl_module, name)
         finally:
             pl_module.train(was_training)
-        picture = str(self.folder / "samples" / f"{name}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image(key="samples", images=[picture])
+                if picture.is_file():
+                    logger.log_image(key="samples", images=[str(picture)])
                 if sounds:
                     rates = [pl_module.codec.sample_rate] * len(sounds)
                     logger.log_audio(key="sounds", audios=list(map(str, sounds)), sample_rate=rates)
@@ -80,6 +89,7 @@ class SampleElements(pl.Callback):
         codec, folder = model.codec, self.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         picture = folder / f"{name}.png"
+        picture.unlink(missing_ok=True)  # of a training that was cut short, and goes on from before
         if isinstance(codec, PianoRollCodec):
             rolls = model.generate(self.num_samples, length=self.length, seed=self.seed)
             write_midi(rolls[0], folder / f"{name}.mid", codec)
@@ -89,7 +99,8 @@ class SampleElements(pl.Callback):
         elif isinstance(codec, SeriesCodec):
             series = decoded_things(model.generate(self.num_samples, seed=self.seed), codec)
             write_series(folder / f"{name}.csv", series, codec)
-            series_figure(series).savefig(picture, dpi=110)
+            if series_numbers(series):
+                _draw(series_figure(series), picture, dpi=110)
         else:
             write = image_files.write_images if isinstance(codec, ImageRowsCodec) else sketch_files.write_sketches
             write(model.generate(_PICTURES, seed=self.seed), picture, codec)
@@ -106,7 +117,7 @@ class SampleElements(pl.Callback):
         paths = write_audio(folder, waves, sample_rate=model.codec.sample_rate, labels=labels)
         heard = [wave.float().cpu().numpy() for wave in waves if len(wave) >= 16]
         if heard:
-            spectrogram_figure(heard, model.codec.sample_rate).savefig(picture, dpi=90)
+            _draw(spectrogram_figure(heard, model.codec.sample_rate), picture, dpi=90)
         return paths
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,3 +125,9 @@ class SampleElements(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.last = state_dict["last"]
+
+
+def _draw(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Write a picture, whole or not at all."""
+    with whole_file(path) as (handle, _):
+        figure.savefig(handle, format="png", dpi=dpi)

@@ -39,15 +39,20 @@ def spectrogram_figure(waveforms: Sequence[NDArray[np.float32]], rate: int) -> F
     return figure
 
 
+def series_numbers(series: Sequence[Series]) -> list[str]:
+    """Names of the columns of numbers, which can be drawn; none where series have categories alone."""
+    if not series:
+        return []
+    return [name for name, values in series[0].columns.items() if np.asarray(values).dtype.kind == "f"]
+
+
 def series_figure(series: Sequence[Series]) -> Figure:
     """A few series, a plot for each of their columns of numbers (of the first twelve).
 
     Raises:
         ValueError: if there is nothing to draw.
     """
-    numbers = (
-        [name for name, values in series[0].columns.items() if np.asarray(values).dtype.kind == "f"] if series else []
-    )
+    numbers = series_numbers(series)
     if not numbers:
         raise ValueError("there are no columns of numbers to draw")
     numbers = numbers[:_COLUMNS]

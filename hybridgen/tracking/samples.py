@@ -7,14 +7,16 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
+from hybridgen.data.files import write_text
 from hybridgen.generation import DecodingOptions
+from hybridgen.tracking.lenient import training_goes_on
 
 
 class SampleText(pl.Callback):
     """After every validation, continues prompts and keeps the texts.
 
     They are written to `samples/epoch-NUMBER.txt` in the run folder, and to Weights & Biases as a table. The same seed
-    every time: samples of two epochs differ by what was learned.
+    every time: samples of two epochs differ by what was learned. A text that cannot be made is a warning.
 
     Args:
         folder: the run folder.
@@ -36,13 +38,16 @@ class SampleText(pl.Callback):
             return
         if self.prompts is None:
             self.prompts = (self._beginning(trainer.datamodule),)
+        path = self.folder / "samples" / f"epoch-{trainer.current_epoch:03d}.txt"
+        texts: list[str] | None = None
         was_training = pl_module.training
-        texts = pl_module.generate(self.prompts, self.options).texts
+        with training_goes_on(path):
+            texts = pl_module.generate(self.prompts, self.options).texts
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "\n\n".join(p + t for p, t in zip(self.prompts, texts, strict=True)) + "\n")
         pl_module.train(was_training)
-        folder = self.folder / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        body = "\n\n".join(p + t for p, t in zip(self.prompts, texts, strict=True))
-        (folder / f"epoch-{trainer.current_epoch:03d}.txt").write_text(body + "\n", encoding="utf-8")
+        if texts is None:
+            return
         self.rows += [[trainer.current_epoch, p, t] for p, t in zip(self.prompts, texts, strict=True)]
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

@@ -150,7 +150,7 @@ def test_the_shortest_sounds_are_decoded():
         (lambda: FramedCodec(sample_rate=RATE, frame_length=10, hop_length=11), "hop_length=11 leaves gaps"),
         (lambda: FramedCodec(sample_rate=RATE, frame_length=0), "frame_length=0 must be a whole number"),
         (lambda: FramedCodec(sample_rate="fast"), "sample_rate='fast' must be a whole number"),
-        (lambda: FramedCodec(sample_rate=RATE, labels=["a", "a"]), "labels are not a list of different names"),
+        (lambda: FramedCodec(sample_rate=RATE, labels=["a", "a"]), "is not a list of different names"),
         (lambda: MuLawCodec(sample_rate=RATE, levels=1), "levels=1 must be a whole number of at least 2"),
         (lambda: LogMelCodec(sample_rate=RATE, fft_length=128), "num_mels=64 bands are more than fft_length=128 can"),
         (lambda: LogMelCodec(sample_rate=RATE, high_frequency=5000.0), "must lie in 0 to 4000 Hz"),

@@ -83,12 +83,22 @@ def test_files_that_are_no_music(tmp_path):
         ({"frames_per_beat": 0}, "frames_per_beat=0 must be"),
         ({"tempo": float("inf")}, "tempo=inf must be"),
         ({"program": 128}, "no General MIDI instrument"),
-        ({"labels": ["a", "a"]}, "must be different names"),
+        ({"labels": ["a", "a"]}, "is not a list of different names"),
+        ({"labels": "ab"}, "labels='ab' is not a list of different names"),
+        ({"tempo": 3.57}, "tempo=3.57 cannot be written in MIDI: give one from 3.6"),
+        ({"tempo": 1e9}, "cannot be written in MIDI"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(CodecError, match=message):
         PianoRollCodec(**options)
+
+
+@pytest.mark.parametrize("tempo", [3.6, 60e6])
+def test_the_slowest_and_the_fastest_tempo_are_written(tempo, tmp_path):
+    PianoRollCodec(tempo=tempo).decode(np.eye(88)).save(tmp_path / "roll.mid")
+    (beat,) = (m.tempo for m in mido.MidiFile(tmp_path / "roll.mid").tracks[0] if m.type == "set_tempo")
+    assert 60e6 / beat == pytest.approx(tempo)
 
 
 def test_shapes_that_do_not_fit():

@@ -1,4 +1,4 @@
-"""Samples of rolls, sounds and series while a model trains."""
+"""Samples of rolls, sounds, series and text while a model trains."""
 
 import pytest
 import pytorch_lightning as pl
@@ -6,9 +6,10 @@ import soundfile
 import torch
 
 from hybridgen.codecs import PianoRollCodec
-from hybridgen.data import AudioData, PianoRollData, SeriesData
-from hybridgen.models import SequenceGAN, SequenceModel
+from hybridgen.data import AudioData, PianoRollData, SeriesData, TextData
+from hybridgen.models import LanguageModel, SequenceGAN, SequenceModel
 from hybridgen.tracking.pictures import series_figure, spectrogram_figure
+from hybridgen.tracking.samples import SampleText
 
 SMALL = {"mode": "direct", "stack": {"cell": "gru", "hidden_size": 8}, "hidden_size": 8, "sequence_noise": 4}
 
@@ -81,6 +82,48 @@ def test_a_model_that_leaves_decoding_to_its_codec_is_sampled_too(data, kind, tm
     fit(model, data(), model.run_callbacks(tmp_path)[0], max_epochs=1)
     assert list((tmp_path / "samples").rglob(f"*.{kind}"))
     assert len(list((tmp_path / "samples").glob("*.png"))) == 1
+
+
+def test_categories_alone_become_a_table_without_a_picture(tmp_path):
+    rows = "".join(f"{('calm', 'glad', 'sad')[row % 3]},{'ab'[row % 2]}\n" for row in range(200))
+    (tmp_path / "table.csv").write_text("mood,kind\n" + rows)
+    data = SeriesData(source=str(tmp_path / "table.csv"), categorical_columns=["mood", "kind"], window=4, batch_size=8)
+    model = SequenceGAN(**SMALL)
+    fit(model, data, model.run_callbacks(tmp_path)[0], max_epochs=1)
+    (table,) = (tmp_path / "samples").iterdir()
+    assert "mood,kind" in table.read_text()
+
+
+@pytest.mark.parametrize("wrong", ["values", "place"])
+def test_a_sample_that_cannot_be_made_does_not_end_the_training(wrong, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise ValueError("series 0 is not finite")
+
+    model = SequenceGAN(**SMALL)
+    if wrong == "values":
+        monkeypatch.setattr(model, "generate", fails)
+    else:
+        (tmp_path / "samples").write_text("a person's own file")
+    with pytest.warns(UserWarning, match=r"no whole sample .*step-.* \((series 0|File exists).*training goes on"):
+        trainer = fit(
+            model,
+            SeriesData(source="sines", num_series=40, batch_size=8),
+            model.run_callbacks(tmp_path)[0],
+            max_epochs=2,
+        )
+    assert trainer.current_epoch == 2
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_text_that_cannot_be_written_does_not_end_the_training(tmp_path):
+    (tmp_path / "in.txt").write_text("the cat sat on the mat.\n" * 40)
+    data = TextData(source=str(tmp_path / "in.txt"), batch_size=2, bptt=8, cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "samples").write_text("a person's own file")
+    model = LanguageModel(stack={"cell": "gru", "hidden_size": 4}, embedding_size=4)
+    callback = SampleText(tmp_path, max_new_tokens=5)
+    with pytest.warns(UserWarning, match=r"no whole sample .*epoch-000\.txt \(File exists\); training goes on"):
+        fit(model, data, callback, max_epochs=1)
+    assert callback.rows[0][2]  # the table of the dashboard has it all the same
 
 
 def test_nothing_to_draw():
