@@ -109,7 +109,7 @@ def find_format(example: str) -> str | None:
         CodecError: It is neither a number nor of a format that can be told.
     """
     try:
-        if math.isfinite(float(example)):
+        if "_" not in example and math.isfinite(float(example)):
             return None
     except ValueError:
         pass
@@ -135,7 +135,7 @@ def parse_time(text: str, form: str | None) -> float:
         date = _parse_date(text, form)
         return (date - datetime(1970, 1, 1, tzinfo=timezone.utc if date.tzinfo else None)).total_seconds()
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)  # 1_000 is a number in Python's own spelling alone
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

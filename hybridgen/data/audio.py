@@ -17,9 +17,16 @@ from hybridgen.codecs.checks import check_options
 from hybridgen.codecs.columns import sort_categories
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.log_mel import LogMelCodec
-from hybridgen.data.audio_files import fit_length, read_rate, read_sound, seconds_to_samples, trim_silence
+from hybridgen.data.audio_files import (
+    check_rate,
+    fit_length,
+    read_rate,
+    read_sound,
+    seconds_to_samples,
+    trim_silence,
+)
 from hybridgen.data.audio_sources import PARTS, Sound, choose_labels, find_sounds
-from hybridgen.data.errors import DataError, check_choice, check_count, check_fraction
+from hybridgen.data.errors import DataError, check_choice, check_count, check_drawn, check_fraction
 from hybridgen.data.sequence_data import SequenceDataModule
 from hybridgen.data.series_batches import Sequences
 from hybridgen.data.synthetic_notes import Note, make_notes
@@ -117,13 +124,15 @@ class AudioData(SequenceDataModule):
         check_count(evaluation_batch_size, "evaluation_batch_size")
         check_count(seed, "seed", 0)
         if sample_rate is not None:
-            check_count(sample_rate, "sample_rate", 1000)
+            check_rate(sample_rate, "sample_rate", 1000)
         if trim is not None and (isinstance(trim, bool) or not trim > 0):
             raise DataError(f"trim={trim!r} must be above 0 decibels, such as 40")
         if pieces and length is None:
             raise DataError("pieces needs length: say how many seconds each piece has")
         if isinstance(codec, str):
             check_choice(codec, "codec", _CODECS)
+            if "sample_rate" in (codec_options or {}):
+                raise DataError("codec_options names sample_rate, which the data decide: set data.sample_rate instead")
             try:
                 check_options(codec_options or {}, _CODECS[codec].__init__, codec)
             except CodecError as error:
@@ -133,7 +142,8 @@ class AudioData(SequenceDataModule):
         if source == "notes":
             notes = make_notes(num_notes, lowest=lowest_pitch, highest=highest_pitch, seed=data_seed)
             sounds = [Sound(note, _note_label(note, note_labels)) for note in notes]
-            seconds_to_samples(note_seconds, "note_seconds", 8000)
+            samples = seconds_to_samples(note_seconds, "note_seconds", sample_rate or 8000)
+            check_drawn("num_notes, note_seconds and sample_rate", num_notes, samples or 1)
         else:
             sounds = find_sounds(source, pattern=pattern, label_pattern=label_pattern, labelled=labelled)
         self.source = source
@@ -158,14 +168,14 @@ class AudioData(SequenceDataModule):
         """Samples in a second: as chosen, or that of the first file.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: The file cannot be read, or no sound has such a rate.
         """
         if self._sample_rate is not None:
             return self._sample_rate
         if isinstance(self._codec_choice, dict) and isinstance(self._codec_choice.get("sample_rate"), int):
-            return self._codec_choice["sample_rate"]
+            return check_rate(self._codec_choice["sample_rate"], "the codec's sample_rate")
         place = next(sound.place for sounds in self._sounds.values() for sound in sounds)
-        return read_rate(place) if isinstance(place, Path) else 8000
+        return check_rate(read_rate(place), f"the sample rate of {place}") if isinstance(place, Path) else 8000
 
     @cached_property
     def codec(self) -> AudioCodec:

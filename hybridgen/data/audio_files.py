@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from hybridgen.data.errors import DataError
 
 SUFFIXES = (".wav", ".flac")
+_FASTEST = 768_000  # samples in a second, of the fastest recorders: more is a slip, or a damaged header
+_LONGEST = 3600.0  # seconds: a sequence of frames that long trains nothing
 _UNKNOWN_SIZE = 0xFFFFFFFF  # of a wav that was written to a pipe
 
 
@@ -61,6 +62,22 @@ def read_rate(path: Path) -> int:
         return soundfile.info(path).samplerate
     except (soundfile.LibsndfileError, OSError, RuntimeError):
         return read_sound(path)[1]  # raises, and says what is wrong
+
+
+def check_rate(rate: int, name: str, least: int = 1) -> int:
+    """Return a sample rate that a sound can have.
+
+    Args:
+        rate: Samples in a second.
+        name: What messages call it.
+        least: What it must be.
+
+    Raises:
+        DataError: It is no whole number, too low or too high.
+    """
+    if type(rate) is not int or not least <= rate <= _FASTEST:
+        raise DataError(f"{name}={rate!r} must be a whole number of at least {least} and at most {_FASTEST}, in Hz")
+    return rate
 
 
 def resample(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
@@ -128,10 +145,12 @@ def seconds_to_samples(seconds: float | None, option: str, sample_rate: int) -> 
     """Return a time as a number of samples, at least one.
 
     Raises:
-        DataError: It is no number above 0.
+        DataError: It is no number above 0, or longer than an hour.
     """
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:
-        raise DataError(f"{option}={seconds!r} must be a number of seconds above 0, such as 0.5")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+        raise DataError(
+            f"{option}={seconds!r} must be a number of seconds above 0 and at most {_LONGEST:.0f}, such as 0.5"
+        )
     return max(1, round(seconds * sample_rate))

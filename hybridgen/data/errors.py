@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from hybridgen.closest import did_you_mean
+
+#: Numbers that data which need no file have at most: with the copies that are made of them, some gigabytes.
+MOST_DRAWN = 200_000_000
 
 
 class DataError(ValueError):
@@ -45,6 +49,19 @@ def check_count(value: object, option: str, minimum: int = 1) -> int:
     if type(value) is not int or value < minimum:  # type(): True is not a count
         raise DataError(f"{option}={value!r} must be a whole number of at least {minimum}")
     return value
+
+
+def check_drawn(option: str, *sizes: int | float) -> None:
+    """Check that data that are drawn, of so many numbers as the product of ``sizes``, fit into a machine.
+
+    Raises:
+        DataError: They do not.
+    """
+    if math.prod(sizes) > MOST_DRAWN:
+        raise DataError(
+            f"{option} ask for {math.prod(sizes):.3g} numbers, more than the {MOST_DRAWN:.0e} that are drawn at most: "
+            "lower one of them"
+        )
 
 
 def check_fraction(value: object, option: str) -> float:

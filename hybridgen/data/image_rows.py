@@ -227,7 +227,7 @@ class ImageRowsData(LightningDataModule):
         if not paths:
             raise DataError(f"the folder {folder} has no images (.png, .jpg...) and no idx files: give one that has")
         divided = (folder / "train").is_dir()
-        images, classes, parts = [], [], []
+        images, classes, parts, names = [], [], [], []
         for path in paths:
             below = path.relative_to(folder).parts
             if divided and below[0] not in PARTS:
@@ -244,10 +244,11 @@ class ImageRowsData(LightningDataModule):
             images.append(image)
             classes.append(below[-2] if len(below) > 1 + divided else "")
             parts.append(below[0] if divided else None)
+            names.append(str(path))
         if not images:
             raise DataError(f"the folders train, valid and test in {folder} have no images: put some in them")
         several = len(set(classes)) > 1 and "" not in classes
-        return _Found(np.stack(images) / 255, classes if several else None, parts, [str(path) for path in paths])
+        return _Found(np.stack(images) / 255, classes if several else None, parts, names)
 
 
 def _in_order(name: str) -> tuple[int, int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import lzma
 import pickle
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -64,7 +65,10 @@ def read_object_arrays(path: Path) -> dict[str, list[np.ndarray]]:
         raise DataError(f"{path} cannot be read ({_first_line(error)}): use another file") from None
     except (MemoryError, OverflowError):
         raise DataError(f"{path} says of an array that it is larger than memory: get another copy") from None
-    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, KeyError, IndexError) as error:
+    except (
+        *(pickle.UnpicklingError, tokenize.TokenError, SyntaxError),
+        *(ValueError, TypeError, EOFError, AttributeError, KeyError, IndexError),
+    ) as error:
         raise DataError(f"{path} holds something that is no array ({_first_line(error)}): use another file") from None
     return found
 

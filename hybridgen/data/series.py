@@ -305,7 +305,7 @@ class SeriesData(SequenceDataModule):
     def _cut(self, part: str) -> tuple[Sequences, np.ndarray]:
         """Return the sequences of a part, and the series that each is of."""
         if part not in self._spans:
-            raise DataError(f"there is no {part} part, only {' and '.join(self._spans)}: set {part}_fraction above 0")
+            raise DataError(f"there is no {part} part, only {' and '.join(self._spans)}: {_remedy(part)}")
         if part not in self._sequences:
             values, mask, conditions, attributes, whole = self._features
             starts, lengths, owners = self._windows(part)
@@ -341,7 +341,8 @@ class SeriesData(SequenceDataModule):
         if not len(starts):
             raise DataError(
                 f"{self.table.where}: window={self.window} is longer than the {part} part of any series (at most "
-                f"{longest} rows): lower window, give more rows, or change {part}_fraction"
+                f"{longest} rows): lower window, "
+                + ("or give more rows" if self.split == "overlapping" else f"give more rows, or {_remedy(part)}")
             )
         short = sum(stop - start < (self.window or 0) for _, start, stop in spans)
         if short:
@@ -358,3 +359,8 @@ class SeriesData(SequenceDataModule):
         times = [table.times[start:stop] for _, start, stop in spans]
         name = self.roles.time or "time"
         return fit_times(name, [part[::-1] for part in times] if self.reverse else times, table.time_format)
+
+
+def _remedy(part: str) -> str:
+    """How a part gets more rows: training has what the others leave."""
+    return "lower valid_fraction or test_fraction" if part == "train" else f"raise {part}_fraction"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,11 @@ if TYPE_CHECKING:
     from hybridgen.data.series_sources import ColumnRoles
 
 _KEYS = ("values", "data", "x")
+#: What a file makes numpy, zipfile and their decompressors raise that is none of theirs, damaged, or encrypted.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, RuntimeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 def read_npz(
@@ -62,10 +71,7 @@ def read_npz(
         values = values[None]
     number, length, width = values.shape
     lengths = _lengths(path, arrays, number, length)
-    found = [str(name) for name in arrays["columns"]] if "columns" in arrays else list(names or ())
-    found = found or [f"x{column + 1}" for column in range(width)]
-    if len(found) != width:
-        raise DataError(f"{path}: 'columns' has {len(found)} names but {key!r} has {width} columns: give as many")
+    found = _names(path, arrays, "columns", key, list(names or [f"x{column + 1}" for column in range(width)]), width)
     inside = np.arange(length) < lengths[:, None]  # (S, T)
     rows = values[inside]  # (N, C)
     columns: dict[str, Values] = {name: rows[:, place].copy() for place, name in enumerate(found)}
@@ -75,6 +81,8 @@ def read_npz(
     conditions = {name: _take(path, name, columns) for name in roles.conditions}
     generated = roles.columns or tuple(name for name in columns if name not in conditions)
     attributes = _attributes(path, arrays, number, roles)
+    for name in roles.categorical:
+        _take(path, name, columns | attributes)
     labels = None
     if roles.label is not None or "labels" in arrays:
         labels = [_plain(label) for label in _sized(path, arrays, "labels", number)]
@@ -154,9 +162,16 @@ def import_pyarrow(path: Path, doing: str) -> Any:
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a numpy npz file ({error})") from None
+            arrays = {key: file[key] for key in file.files}
+    except MemoryError:
+        raise DataError(f"{path} says of an array that it is larger than memory: get another copy") from None
+    except _DAMAGED as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"{path} cannot be read as a numpy npz file ({reason}): get another copy") from None
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives what does not begin as an array as its bytes
+            raise DataError(f"{path} cannot be read as a numpy npz file ({key!r} is no array): get another copy")
+    return arrays
 
 
 def _is_chain(windows: np.ndarray) -> bool:
@@ -175,10 +190,25 @@ def _lengths(path: Path, arrays: dict[str, np.ndarray], number: int, longest: in
     return lengths.astype(np.int64)
 
 
-def _sized(path: Path, arrays: dict[str, np.ndarray], key: str, number: int) -> np.ndarray:
+def _names(path: Path, arrays: dict[str, np.ndarray], key: str, of: str, default: list[str], width: int) -> list[str]:
+    """Return the names of ``width`` columns of the array ``of``, each another one."""
+    given = arrays.get(key)
+    if given is not None and given.ndim != 1:
+        raise DataError(f"{path}: {key!r} is of shape {given.shape}: give a list of {width} names")
+    found = default if given is None else [str(name) for name in given]
+    if len(found) != width:
+        raise DataError(f"{path}: {key!r} has {len(found)} names but {of!r} has {width} columns: give as many")
+    for name in found:
+        if found.count(name) > 1:
+            raise DataError(f"{path}: {key!r} has {name!r} twice: give each column its own name")
+    return found
+
+
+def _sized(path: Path, arrays: dict[str, np.ndarray], key: str, number: int, most: int = 1) -> np.ndarray:
+    """Return an array that has one entry, or (where ``most`` is 2) one row, for each series."""
     if key not in arrays:
         raise DataError(f"{path} has no array {key!r}, only {', '.join(arrays)}: add it")
-    if len(np.atleast_1d(arrays[key])) != number:
+    if arrays[key].shape[:1] != (number,) or arrays[key].ndim > most:
         raise DataError(
             f"{path}: {key!r} is of shape {arrays[key].shape} but there are {number} series: give one for each"
         )
@@ -188,6 +218,8 @@ def _sized(path: Path, arrays: dict[str, np.ndarray], key: str, number: int) -> 
 def _categories(path: Path, name: str, numbers: Values, arrays: dict[str, np.ndarray]) -> Values:
     texts = arrays.get(f"categories_{name}")
     values = np.empty(len(numbers), dtype=object)
+    if texts is not None and texts.ndim != 1:
+        raise DataError(f"{path}: 'categories_{name}' is of shape {texts.shape}: give a list of texts")
     if texts is None:
         values[:] = [None if np.isnan(number) else f"{number:.12g}" for number in numbers]
         return values
@@ -203,11 +235,14 @@ def _attributes(path: Path, arrays: dict[str, np.ndarray], number: int, roles: C
         if roles.attributes:
             raise DataError(f"{path} has no array 'attributes' for {', '.join(roles.attributes)}: add it")
         return {}
-    cells = _sized(path, arrays, "attributes", number)
+    cells = _sized(path, arrays, "attributes", number, most=2)
+    if cells.dtype.kind not in "fiub" or np.isinf(cells).any():
+        raise DataError(f"{path}: 'attributes' must be finite numbers but is {cells.dtype}: correct it")
     cells = cells.reshape(number, -1)
-    names = arrays.get("attribute_names", [f"a{place + 1}" for place in range(cells.shape[1])])
+    width = cells.shape[1]
+    names = _names(path, arrays, "attribute_names", "attributes", [f"a{place + 1}" for place in range(width)], width)
     found: dict[str, Values] = {}
-    for place, name in enumerate(map(str, names)):
+    for place, name in enumerate(names):
         column = cells[:, place].astype(np.float64)
         found[name] = _categories(path, name, column, arrays) if name in roles.categorical else column
     return {name: _take(path, name, found) for name in roles.attributes or found}

@@ -154,7 +154,7 @@ def _read_numbers(
     values = np.empty(len(cells))
     for row, cell in enumerate(cells):
         try:
-            value = float(cell)
+            value = _number(cell)
         except ValueError:
             value = math.nan
             if cell.strip().casefold() not in words:
@@ -173,9 +173,16 @@ def _read_numbers(
     return values
 
 
+def _number(cell: str) -> float:
+    """Return a cell as a number; 1_000 is one in Python's own spelling alone, and here more likely a slip."""
+    if "_" in cell:
+        raise ValueError(cell)
+    return float(cell)
+
+
 def _is_number_or_nothing(cell: str) -> bool:
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return cell.strip().casefold() in NOTHING
     return True

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from hybridgen.codecs import CodecError, SketchCodec
 from hybridgen.codecs.sketch import check_strokes
 from hybridgen.data.elements import ElementSequences
-from hybridgen.data.errors import DataError, check_count, check_fraction, name_the_closest
+from hybridgen.data.errors import DataError, check_count, check_drawn, check_fraction, name_the_closest
 from hybridgen.data.files import data_folders
 from hybridgen.data.object_arrays import read_object_arrays
 from hybridgen.data.synthetic_sketches import SHAPES, synthetic_sketches
@@ -20,6 +20,7 @@ from hybridgen.data.synthetic_sketches import SHAPES, synthetic_sketches
 PARTS = ("train", "valid", "test")
 #: Public sets by name: files of ``$HYBRIDGEN_DATA/sketches``.
 PUBLIC_SKETCHES = {"sheep": "aaron_sheep.npz"}
+_SHAPE_POINTS = 25  # of a shape that is drawn here, at most
 _LARGEST_MOVE = 1000.0  # as Sketch-RNN's loader: longer ones are slips
 
 
@@ -78,6 +79,7 @@ class SketchData(LightningDataModule):
         self.max_points = check_count(max_points, "max_points", 1)
         self.scale_augment = check_fraction(scale_augment, "scale_augment")
         self.num_sketches = check_count(num_sketches, "num_sketches", 10)
+        check_drawn("num_sketches", num_sketches, _SHAPE_POINTS, 3)
         self.batch_size = check_count(batch_size, "batch_size")
         self.evaluation_batch_size = check_count(evaluation_batch_size, "evaluation_batch_size")
         self.data_seed, self.seed = check_count(data_seed, "data_seed", 0), check_count(seed, "seed", 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-from hybridgen.data.errors import DataError, check_count
+from hybridgen.data.errors import DataError, check_count, check_drawn
 
 INSTRUMENTS = ("plucked", "struck")
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -96,6 +96,7 @@ def make_notes(number: int, *, lowest: int, highest: int, seed: int) -> list[Not
         DataError: An option is not as described.
     """
     check_count(number, "num_notes")
+    check_drawn("num_notes", number)
     check_count(seed, "data_seed", 0)
     if not _LOWEST <= lowest <= highest <= _HIGHEST:
         raise DataError(

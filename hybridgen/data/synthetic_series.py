@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybridgen.data.errors import DataError, check_count
+from hybridgen.data.errors import DataError, check_count, check_drawn
 from hybridgen.data.series_table import SeriesTable
 
 SYNTHETIC = ("sines", "sines_paper", "ar_gaussian")
@@ -75,7 +75,9 @@ def synthetic_table(
     check_count(length, "length", 2)
     check_count(num_features, "num_features")
     check_count(seed, "data_seed", 0)
+    check_drawn("num_series, length and num_features", number, length, num_features)
     if source == "ar_gaussian":
+        check_drawn("the covariances of num_features", num_features, num_features)
         values = ar_gaussian(number, length, num_features, seed, phi=phi, sigma=sigma)
     else:
         values = {"sines": sines, "sines_paper": sines_paper}[source](number, length, num_features, seed)

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pytorch_lightning import LightningDataModule
 
 from hybridgen import codecs
-from hybridgen.codecs import BPECodec, TextCodec
+from hybridgen.codecs import BPECodec, CodecError, TextCodec
+from hybridgen.codecs.checks import check_options
 from hybridgen.data.batching import BatchLoader
 from hybridgen.data.encoding import build_codec, encode_documents
-from hybridgen.data.errors import DataError, check_choice, check_count
+from hybridgen.data.errors import DataError, check_choice, check_count, check_fraction
 from hybridgen.data.files import cache_folder, read_json
 from hybridgen.data.lanes import Lanes
 from hybridgen.data.lines import Lines
@@ -102,6 +103,10 @@ class TextData(LightningDataModule):
             raise DataError(f"source={source!r} and train, valid or test are both given: choose one way")
         if layout == "lines" and cold_windows:
             raise DataError("cold_windows are for layout='lanes': lines start from nothing anyway")
+        if layout == "lanes" and max_length is not None:
+            raise DataError("max_length is for layout='lines': lanes are cut by bptt, whatever the length of a line")
+        check_fraction(valid_fraction, "valid_fraction")
+        check_fraction(test_fraction, "test_fraction")
         if isinstance(codec, str) and not codec.endswith(".json"):
             check_choice(codec, "codec", codecs.names())
         if any(explicit.values()):
@@ -291,7 +296,14 @@ def _load_codec(choice: str | Mapping[str, Any], options: Mapping[str, Any]) -> 
         if config is None:
             raise DataError(f"{path} is not a JSON object: give a saved codec or a tokenizer.json")
         if "codec" not in config:
+            try:
+                check_options(options, BPECodec.from_file, "bpe")
+            except CodecError as error:
+                raise DataError(f"codec_options of the tokenizer {path}: {error}") from None
             return BPECodec.from_file(path, **options)
     if options:
         raise DataError(f"codec_options={dict(options)!r} cannot change a saved codec: leave them out")
-    return codecs.from_config(config)
+    codec = codecs.from_config(config)
+    if not isinstance(codec, TextCodec):
+        raise DataError(f"codec is a {codec.name!r} codec, not one of text: give one that TextData made")
+    return codec

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from hybridgen.codecs.audio import FramedCodec
 from hybridgen.data import AudioData, DataError, write_audio
 from hybridgen.data.synthetic_notes import INSTRUMENTS, Note
 
@@ -185,6 +186,12 @@ def test_the_spoken_digits():
         ({"length": 0}, "length=0 must be a number of seconds above 0"),
         ({"pieces": True}, "pieces needs length"),
         ({"trim": -3.0}, "trim=-3.0 must be above 0 decibels"),
+        ({"sample_rate": 10**9}, "sample_rate=1000000000 must be .* at most 768000"),
+        ({"codec_options": {"sample_rate": 16000}}, "codec_options names sample_rate, .*set data.sample_rate"),
+        ({"codec": FramedCodec(sample_rate=10**9).to_config()}, "the codec's sample_rate=1000000000 must be"),
+        ({"length": 1e12}, "length=1000000000000.0 must be a number of seconds above 0 and at most 3600"),
+        ({"num_notes": 10**13}, r"num_notes ask for 1e\+13 numbers"),
+        ({"num_notes": 10**5, "note_seconds": 100.0}, "num_notes, note_seconds and sample_rate ask for 8e"),
         ({"sample_rate": 8}, "sample_rate=8 must be a whole number of at least 1000"),
         ({"lowest_pitch": 20}, "lowest_pitch=20 and highest_pitch=68 must be MIDI numbers of 48"),
         ({"num_notes": 2}, "notes has 2 sounds, too few to divide"),

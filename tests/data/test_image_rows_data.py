@@ -68,6 +68,15 @@ def test_a_folder_of_pictures(tmp_path):
             assert float(element[0, 0]) == pytest.approx(1 - 30 * number / 255, abs=1e-6)
 
 
+def test_names_are_those_of_the_images_where_others_lie_beside(tmp_path):
+    for folder in ("another", "train", "valid"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((2, 2), dtype=np.uint8)).save(tmp_path / folder / "0.png")
+    parts = ImageRowsData(source=str(tmp_path), labels=False).parts
+    names = {part: [str(Path(name).relative_to(tmp_path)) for name in images.names] for part, images in parts.items()}
+    assert names == {"train": ["train/0.png"], "valid": ["valid/0.png"]}
+
+
 def test_parts_that_are_folders_stay_apart(tmp_path):
     for part, number in (("train", 4), ("test", 2)):
         (tmp_path / part / "x").mkdir(parents=True)

@@ -229,8 +229,15 @@ def test_what_cannot_be_written_leaves_nothing(many, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"window": 50}, "window=50 is longer than the valid part of any series .at most 10 rows"),
-        ({"window": 200}, "window=200 is longer than the train part of any series .at most 80 rows"),
+        (
+            {"window": 50},
+            "window=50 is longer than the valid part of any series .at most 10 rows.*, or raise valid_fraction$",
+        ),
+        (
+            {"window": 200},
+            "longer than the train part of any series .at most 80 rows.*, or lower valid_fraction or test_frac",
+        ),
+        ({"window": 200, "split": "overlapping"}, "at most 100 rows.: lower window, or give more rows$"),
         ({"window": 1}, "window=1 must be a whole number of at least 2"),
         ({"stride": 0}, "stride=0 must be a whole number of at least 1"),
         ({"missing": "masked"}, "missing='masked' is unknown: did you mean 'mask'"),
@@ -265,7 +272,7 @@ def test_series_that_are_too_short_are_counted(many):
 def test_no_part_where_none_is_wanted(table):
     data = make(table, valid_fraction=0, test_fraction=0)
     assert data.val_dataloader() == data.test_dataloader() == []
-    with pytest.raises(DataError, match="there is no valid part, only train: set valid_fraction above 0"):
+    with pytest.raises(DataError, match="there is no valid part, only train: raise valid_fraction"):
         data.sequences("valid")
 
 

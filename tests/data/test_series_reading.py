@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_long_files_are_read_in_blocks(write):
     ("content", "sentence"),
     [
         ("a,b\n1,2\n3,x\n", r"line 3, column 'b': 'x' is not a number: .*categorical_columns"),
+        ("a,b\n1,2\n3,1_10\n", "line 3, column 'b': '1_10' is not a number"),
         ("a,b\n1,2\n3,inf\n", "line 3, column 'b': 'inf' is not finite"),
         ("a,b\n1,2\n3\n", "line 3: it has 1 cells but the table has 2 columns"),
         ("a,b\n1,2,3\n", "line 2: it has 3 cells but the table has 2 columns"),
@@ -181,6 +183,9 @@ def test_windows_of_one_table_are_chained_back(tmp_path):
     assert SeriesData(source=str(path)).table.num_series == 13
 
 
+TWO = {"values": np.zeros((2, 3, 1)), "attributes": np.zeros((2, 2))}
+
+
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
@@ -195,6 +200,18 @@ def test_windows_of_one_table_are_chained_back(tmp_path):
             "'columns' has 1 names but 'values' has 2 columns",
         ),
         ({"values": np.zeros((2, 3, 1)), "times": np.array(["a"])}, r"'times' is of shape \(1,\)"),
+        ({"values": np.zeros((3, 1)), "lengths": np.array(3)}, r"'lengths' is of shape \(\) but there are 1 series"),
+        ({"values": np.zeros((2, 3, 1)), "lengths": np.ones((2, 1), int)}, r"'lengths' is of shape \(2, 1\)"),
+        ({"values": np.zeros((3, 1)), "labels": np.array("a")}, r"'labels' is of shape \(\)"),
+        ({"values": np.zeros((3, 1)), "columns": np.array("a")}, r"'columns' is of shape \(\): give a list of 1"),
+        ({"values": np.zeros((3, 1)), "times": np.array("a")}, r"'times' is of shape \(\)"),
+        ({"values": np.zeros((2, 3, 3)), "columns": np.array(["a", "a", "b"])}, "'columns' has 'a' twice"),
+        (TWO | {"attribute_names": np.array(["a"])}, "'attribute_names' has 1 names but 'attributes' has 2 columns"),
+        (TWO | {"attribute_names": np.array(list("abc"))}, "'attribute_names' has 3 names but 'attributes' has 2"),
+        (TWO | {"attribute_names": np.array(["a", "a"])}, "'attribute_names' has 'a' twice"),
+        (TWO | {"attributes": np.zeros((2, 2, 1))}, r"'attributes' is of shape \(2, 2, 1\)"),
+        (TWO | {"attributes": np.array([["a", "b"]] * 2)}, "'attributes' must be finite numbers but is <U1"),
+        (TWO | {"attributes": np.full((2, 2), np.inf)}, "'attributes' must be finite numbers"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path, arrays, sentence):
@@ -212,6 +229,45 @@ def test_a_damaged_array_file_is_named(tmp_path, content):
     with pytest.raises(DataError, match=r"arrays\.npz cannot be read as a numpy npz file") as error:
         SeriesData(source=str(path)).table  # noqa: B018
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_array_file_with_any_byte_turned_is_read_or_named(save, tmp_path):
+    path = tmp_path / "arrays.npz"
+    save(path, values=np.arange(24.0).reshape(2, 4, 3), lengths=[4, 3])
+    whole = path.read_bytes()
+    said = []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            SeriesData(source=str(path), valid_fraction=0, test_fraction=0).table  # noqa: B018
+        except DataError as error:
+            said.append(str(error))
+    assert len(said) > len(whole) / 2
+    assert all(str(path) in sentence and "\n" not in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"categorical_columns": ["y"]}, "has no column 'y'"),
+        ({"categorical_columns": ["x"]}, r"'categories_x' is of shape \(\): give a list of texts"),
+        ({"time_column": "when", "columns": ["x"]}, "'1_0' is neither a number nor a date"),
+    ],
+)
+def test_roles_that_do_not_fit_an_array_file_are_named(options, sentence, tmp_path):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, values=np.zeros((3, 1)), columns=["x"], categories_x="a", times=["1_0", "1_1", "1_2"])
+    with pytest.raises(DataError, match=sentence):
+        SeriesData(source=str(path), **options).table  # noqa: B018
+
+
+def test_a_member_that_is_no_array_is_named(tmp_path):
+    path = tmp_path / "arrays.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("values.npy", b"no array")
+    with pytest.raises(DataError, match=r"cannot be read as a numpy npz file \('values.*' is no array\)"):
+        SeriesData(source=str(path)).table  # noqa: B018
 
 
 def test_pickled_arrays_are_not_opened(tmp_path):

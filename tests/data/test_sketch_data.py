@@ -126,6 +126,7 @@ def test_a_program_in_a_file_is_never_run(tmp_path, monkeypatch):
         (lambda p: spoil(p, 60), "no npz file, or damaged"),
         (lambda p: encrypt(p), "encrypted"),
         (lambda p: claim(p, 10**15), "larger than memory"),
+        (lambda p: claim(p, "(2"), "holds something that is no array"),
     ],
 )
 def test_bad_files_end_in_one_sentence(make, said, tmp_path):
@@ -134,6 +135,11 @@ def test_bad_files_end_in_one_sentence(make, said, tmp_path):
     with pytest.raises(DataError, match=said) as caught:
         SketchData(source=str(path)).prepare_data()
     assert "\n" not in str(caught.value)
+
+
+def test_more_shapes_than_a_machine_holds_are_not_begun():
+    with pytest.raises(DataError, match=r"num_sketches ask for 7\.5e\+14 numbers"):
+        SketchData(num_sketches=10**13)
 
 
 def test_the_public_sheep():

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import RunningStage
 from text_helpers import equal
 
 from hybridgen import codecs
+from hybridgen.codecs import PianoRollCodec
 from hybridgen.data import DataError, TextBatch, TextData
 from hybridgen.data.reading import pieces
 
@@ -210,6 +211,10 @@ def test_a_codec_can_be_a_file_or_a_mapping(folder):
     loaded = make(folder, codec=str(folder / "tokenizer.json"), codec_options={"eos": "<eos>"})
     assert loaded.vocab_size == 300
     assert loaded.codec.eos_id == bpe.eos_id
+    with pytest.raises(
+        DataError, match=r"of the tokenizer .*tokenizer\.json: the bpe codec has no option 'vocab_size'"
+    ):
+        make(folder, codec=str(folder / "tokenizer.json"), codec_options={"vocab_size": 10}).codec  # noqa: B018
     only = TextData(test=str(folder / "test.txt"), codec=built.to_config())  # nothing to train on
     assert list(only.counts) == ["test"]
     assert only.val_dataloader() == []
@@ -248,6 +253,9 @@ def test_training_text_shorter_than_its_lanes_names_the_numbers(folder):
         ({"batch_size": 0}, "batch_size=0 must be a whole number"),
         ({"train": "x.txt"}, "and train, valid or test are both given"),
         ({"layout": "lines", "cold_windows": [3]}, "cold_windows are for layout='lanes'"),
+        ({"max_length": 5}, "max_length is for layout='lines'"),
+        ({"valid_fraction": 5.0, "source": "embedded"}, "valid_fraction=5.0 must be a fraction"),
+        ({"codec": PianoRollCodec().to_config()}, "codec is a 'pianoroll' codec, not one of text"),
         ({"source": "nowhere"}, "there is no file or folder nowhere"),
         ({"codec": "nowhere.json"}, r"there is no file nowhere\.json"),
         (
