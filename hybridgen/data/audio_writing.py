@@ -35,7 +35,7 @@ def write_audio(
     folder, with the labels by ``label_pattern='_(?P<label>.+)'``.
 
     Args:
-        folder: Where they go; made where it is not there. It must hold no manifest yet.
+        folder: Where they go; made where it is not there. It must hold no manifest and none of these files yet.
         waveforms: Each `(N,)`.
         sample_rate: Samples in a second.
         labels: The class of each.
@@ -73,6 +73,9 @@ def write_audio(
                 **({} if details is None else details[number]),
             }
         )
+    taken = next((name for name in names if (folder / name).exists()), None)
+    if taken is not None:  # of no list of ours, and so a person's own
+        raise DataError(f"{folder / taken} is there already: choose a new folder, or remove it")
     _write(folder, names, sounds, sample_rate, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return [folder / name for name in names]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from hybridgen.data.errors import DataError
 from hybridgen.data.files import whole_file
+from hybridgen.data.sample_folders import sample_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ def write_images(
         The files that were written.
 
     Raises:
-        DataError: A file cannot be written, or its suffix is of another kind.
+        DataError: A file cannot be written, the folder holds other samples, or its suffix is of another kind.
     """
     out = Path(out).expanduser()
     arrays = [codec.decode(rows) for rows in images]
@@ -90,11 +91,7 @@ def write_images(
         return [out]
     if out.suffix:
         raise DataError(f"{out} has the suffix {out.suffix!r}: images are written to .png or a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"the folder {out} cannot be made ({error.strerror or error}): choose another") from None
-    paths = [out / f"sample-{number}.png" for number in range(len(arrays))]
+    paths = sample_paths(out, len(arrays), ".png")
     for array, path in zip(arrays, paths, strict=True):
         write_image(array, path)
     write_image(image_grid(arrays, columns=columns), out / "samples.png")

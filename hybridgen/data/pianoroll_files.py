@@ -10,6 +10,7 @@ import numpy as np
 
 from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import data_folders, whole_file
+from hybridgen.data.sample_folders import sample_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,7 +184,8 @@ def write_rolls(rolls: Sequence[Tensor | np.ndarray], out: str | Path, codec: Pi
         The files that were written.
 
     Raises:
-        DataError: A file cannot be written, or several rolls are to go into one MIDI file.
+        DataError: A file cannot be written, the folder holds other samples, or several rolls are to go into one MIDI
+            file.
     """
     out = Path(out).expanduser()
     suffix = out.suffix.lower()
@@ -197,11 +199,7 @@ def write_rolls(rolls: Sequence[Tensor | np.ndarray], out: str | Path, codec: Pi
         return [out]
     if suffix:
         raise DataError(f"{out} has the suffix {suffix!r}: rolls are written to .mid, .png, .svg, .pdf or a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"the folder {out} cannot be made ({error.strerror or error}): choose another") from None
-    paths = [out / f"sample-{number}.mid" for number in range(len(rolls))]
+    paths = sample_paths(out, len(rolls), ".mid")
     for roll, path in zip(rolls, paths, strict=True):
         write_midi(roll, path, codec)
     write_picture(rolls, out / "samples.png", codec, titles=[path.stem for path in paths])

@@ -10,6 +10,7 @@ import numpy as np
 
 from hybridgen.data.errors import DataError
 from hybridgen.data.files import whole_file
+from hybridgen.data.sample_folders import sample_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +130,7 @@ def write_sketches(
         The files that were written.
 
     Raises:
-        DataError: A file cannot be written, or its suffix is of another kind.
+        DataError: A file cannot be written, the folder holds other samples, or its suffix is of another kind.
     """
     out = Path(out).expanduser()
     suffix = out.suffix.lower()
@@ -147,11 +148,7 @@ def write_sketches(
         return [out]
     if suffix:
         raise DataError(f"{out} has the suffix {suffix!r}: sketches are written to .svg, .png, .npz or a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"the folder {out} cannot be made ({error.strerror or error}): choose another") from None
-    paths = [out / f"sample-{number}.svg" for number in range(len(sketches))]
+    paths = sample_paths(out, len(sketches), ".svg")
     for sketch, path in zip(sketches, paths, strict=True):
         write_svg([sketch], path, codec)
     write_picture(sketches, out / "samples.png", codec, columns=columns)

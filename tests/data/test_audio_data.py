@@ -284,6 +284,11 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     write_audio(out, [torch.zeros(4)], sample_rate=RATE)
     with pytest.raises(DataError, match=r"holds sounds already .it has a manifest\.jsonl.: choose a new folder"):
         write_audio(out, [torch.zeros(4)], sample_rate=RATE)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "0001.wav").write_bytes(b"a person's own")
+    with pytest.raises(DataError, match=r"0001\.wav is there already: choose a new folder, or remove it"):
+        write_audio(tmp_path / "own", [torch.zeros(4)] * 2, sample_rate=RATE)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["0001.wav"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_audio(tmp_path / "file", [torch.zeros(4)], sample_rate=RATE)

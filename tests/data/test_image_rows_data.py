@@ -141,5 +141,7 @@ def test_grids_and_single_pictures(tmp_path):
         "sample-0.png", "sample-1.png", "samples.png",
     ]  # fmt: skip
     assert np.asarray(Image.open(tmp_path / "all" / "sample-1.png")).tolist() == codec.decode(images[1]).tolist()
+    with pytest.raises(DataError, match=r"all holds sample-1\.png, an older sample"):
+        write_images(images[:1], tmp_path / "all", codec)
     with pytest.raises(DataError, match=r"\.jpg"):
         write_images(images, tmp_path / "a.jpg", codec)

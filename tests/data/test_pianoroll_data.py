@@ -181,6 +181,8 @@ def test_what_is_written(tmp_path):
     assert [path.name for path in written] == ["sample-0.mid", "sample-1.mid", "samples.png"]
     assert np.array_equal(codec.encode(written[1]).numpy(), found[1])
     assert written[2].read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(DataError, match=r"out holds sample-1\.mid, an older sample that is none of the 1"):
+        write_rolls(found[:1], tmp_path / "out", codec)
     write_picture([np.zeros((4, 88))], tmp_path / "silence.svg", codec, titles=["silence"])
     assert "silence" in (tmp_path / "silence.svg").read_text() or (tmp_path / "silence.svg").stat().st_size > 1000
     for out, message in (("all.mid", "can hold one sample but there are 2"), ("all.wav", "has the suffix '.wav'")):

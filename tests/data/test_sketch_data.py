@@ -160,6 +160,11 @@ def test_drawings_and_files_that_are_read_again(tmp_path):
     names = [path.name for path in write_sketches(elements, tmp_path / "all", data.codec)]
     assert names == ["sample-0.svg", "sample-1.svg", "sample-2.svg", "samples.png"]
     assert (tmp_path / "all" / "samples.png").stat().st_size > 500
+    write_sketches(elements[1:] + elements[:1], tmp_path / "all", data.codec)  # the same names: replaced
+    before = (tmp_path / "all" / "sample-0.svg").read_text()
+    with pytest.raises(DataError, match=r"all holds sample-2\.svg, an older sample that is none of the 2"):
+        write_sketches(elements[:2], tmp_path / "all", data.codec)
+    assert (tmp_path / "all" / "sample-0.svg").read_text() == before
     write_sketches(elements, tmp_path / "again.npz", data.codec)
     again = SketchData(source=str(tmp_path / "again.npz")).parts["train"].elements
     assert [len(element) for element in again] == [len(element) for element in elements]
