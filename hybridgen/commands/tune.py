@@ -1,10 +1,12 @@
 """`hybridgen tune`: try options of a configuration and tell which are best."""
 
+import inspect
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from hybridgen.closest import did_you_mean
 from hybridgen.commands.options import Parser
 
 DESCRIPTION = """
@@ -35,6 +37,8 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.trials is not None and options.trials < 1:
         raise ValueError(f"--trials is {options.trials}: give at least 1")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed is {options.seed}: give a whole number from 0 to {2**32 - 1}")
 
     from hybridgen import experiments
     from hybridgen.tuning import Study, read_space, write_results
@@ -77,25 +81,44 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    from hybridgen.tuning.space import check_plain
+
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise ValueError(f"--config: {path} is no configuration of `hybridgen fit`: it has no model")
+    check_plain(config, f"--config: {path}")
     return config
 
 
 def monitor_of(config: dict[str, Any]) -> str:
-    """The value that the configuration's model wants small."""
+    """The value that the configuration's model wants small.
+
+    Raises:
+        ValueError: if it depends on the model's options, and they do not fit.
+    """
     from hybridgen import models
 
     name = str(config["model"].get("class_path", "")).rpartition(".")[2]
     cls = models.find(name)
     monitor = getattr(cls, "monitor", None)
     if isinstance(monitor, property):  # it depends on the options
-        monitor = cls(**(config["model"].get("init_args") or {})).monitor
+        monitor = cls(**_options_of(cls, config["model"].get("init_args") or {})).monitor
     return monitor or "val/loss"
+
+
+def _options_of(cls: Any, given: Any) -> dict[str, Any]:
+    """A model's options, all of which it has."""
+    if not isinstance(given, dict):
+        raise ValueError(f"--config: model.init_args is {given!r}: give options with their values")
+    known = inspect.signature(cls).parameters
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known, "see `hybridgen fit --help`")
+            raise ValueError(f"--config: {cls.__name__} has no option {name!r}: {hint}")
+    return given
 
 
 def _print_table(rows: list[dict[str, Any]], monitor: str, names: list[str]) -> None:

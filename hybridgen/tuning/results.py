@@ -1,10 +1,12 @@
 """What a study found: a table, pictures and the best configuration."""
 
 import csv
+import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from hybridgen.data.files import whole_file, write_text
 from hybridgen.tuning.study import Study
 
 
@@ -27,7 +29,7 @@ def write_results(study: Study) -> dict[str, Path]:
     best = min(complete, key=lambda trial: trial.value)
     path = study.folder / "best.yaml"
     head = f"# Trial {best.number} of {len(study.study.trials)}: {study.monitor} {best.value:.5g}"
-    path.write_text(f"{head}\n{best.user_attrs['config']}", encoding="utf-8")
+    write_text(path, f"{head}\n{best.user_attrs['config']}")
     written["best.yaml"] = path
     written["validation_curve.png"] = _curves(study, complete)
     importance = _importance(study, complete)
@@ -56,10 +58,11 @@ def rows_of(study: Study) -> list[dict[str, Any]]:
 def _table(study: Study) -> Path:
     rows = rows_of(study)
     path = study.folder / "trials.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
     return path
 
 
@@ -90,9 +93,7 @@ def _curves(study: Study, complete: list[Any]) -> Path:
             axes.set_xticks(list(places), [str(value) for value in order], rotation=20)
         axes.set_xlabel(name)
         axes.set_ylabel(study.monitor if number == 0 else "")
-    path = study.folder / "validation_curve.png"
-    figure.savefig(path, dpi=120)
-    return path
+    return _draw(figure, study.folder / "validation_curve.png")
 
 
 def _importance(study: Study, complete: list[Any]) -> Path | None:
@@ -111,6 +112,11 @@ def _importance(study: Study, complete: list[Any]) -> Path | None:
     axes = figure.add_subplot()
     axes.barh(names, [found[name] for name in names], color="tab:blue")
     axes.set_xlabel(f"share of the variance of {study.monitor}")
-    path = study.folder / "importance.png"
-    figure.savefig(path, dpi=120)
+    return _draw(figure, study.folder / "importance.png")
+
+
+def _draw(figure: Any, path: Path) -> Path:
+    """Write a picture, whole or not at all."""
+    with whole_file(path) as (handle, _):
+        figure.savefig(handle, format="png", dpi=120)
     return path

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hybridgen.data.files import write_text
 from hybridgen.tuning.space import Range, Space, as_plain, with_options
 from hybridgen.tuning.trial import Outcome, run_trial
 
@@ -50,10 +51,6 @@ class Study:
             raise ValueError("tuning needs Optuna: install it by `pip install 'hybridgen[tune]'`") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.config, self.space, self.folder, self.monitor = config, space, folder, monitor
-        if folder.is_file():
-            raise ValueError(f"--out: {folder} is a file: give a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
         samplers: dict[str, Callable[[], Any]] = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -64,6 +61,11 @@ class Study:
             "hyperband": optuna.pruners.HyperbandPruner,
             "none": optuna.pruners.NopPruner,
         }
+        sampler, pruner = samplers[space.sampler](), pruners[space.pruner]()
+        if folder.is_file():
+            raise ValueError(f"--out: {folder} is a file: give a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
         try:
             import warnings
 
@@ -78,8 +80,8 @@ class Study:
                 self.study = optuna.create_study(
                     storage=database,
                     study_name=name,
-                    sampler=samplers[space.sampler](),
-                    pruner=pruners[space.pruner](),
+                    sampler=sampler,
+                    pruner=pruner,
                     load_if_exists=True,
                 )
         except Exception as error:  # whatever the database's own library raises
@@ -146,7 +148,7 @@ class Study:
         version = next(number for number in itertools.count() if not (folder / str(number)).exists())
         path = self.folder / f"{folder.name}.yaml"
         config = yaml.safe_dump(with_options(self.config, {**self.space.fixed, **drawn}), sort_keys=False)
-        path.write_text(config, encoding="utf-8")
+        write_text(path, config)
         trial.set_user_attr("config", config)  # the text: another machine's worker may write the results
         trial.set_user_attr("run", f"{folder.name}/{version}")
 
@@ -170,10 +172,3 @@ def _suggest(trial: Any, name: str, choice: list[Any] | Range) -> Any:
     draw = trial.suggest_int if choice.whole else trial.suggest_float
     step = {} if choice.log or choice.step is None else {"step": choice.step}
     return draw(name, choice.low, choice.high, log=choice.log, **step)
-
-
-def value_of(drawn: Any) -> Any:
-    """A drawn value as the storage holds it, back as it stands in a configuration."""
-    if isinstance(drawn, str) and drawn[:1] in "[{":
-        return json.loads(drawn)
-    return drawn

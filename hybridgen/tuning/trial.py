@@ -45,7 +45,7 @@ def run_trial(config: Path, folder: Path, monitor: str, *, hopeless: Callable[[i
         sys.executable, "-m", "hybridgen", "fit", "--config", str(config), "--runs", str(folder.parent.parent),
         "--name", folder.parent.name, "--monitor", monitor, "--trainer.enable_progress_bar", "false",
     ]  # fmt: skip
-    log = folder.parent.with_suffix(".log")
+    log = folder.parent.with_name(folder.parent.name + ".log")  # the name may have a dot of its own
     log.parent.mkdir(parents=True, exist_ok=True)
     begun, told, stopped = time.monotonic(), 0, False
     with log.open("w", encoding="utf-8") as out:

@@ -74,7 +74,10 @@ def test_options_find_their_place_with_and_without_init_args():
         1,
     )
     assert config["trainer"] == {"max_epochs": 3}
-    with pytest.raises(ValueError, match=r"trainer\.max_epochs of the configuration has no parts"):
+    assert with_options({"model": {"class_path": "M", "init_args": None}}, {"model.x": 1})["model"]["init_args"] == {
+        "x": 1
+    }
+    with pytest.raises(ValueError, match=r"max_epochs\.more: max_epochs of the configuration is 3, which has no parts"):
         with_options(config, {"trainer.max_epochs.more": 1})
 
 
@@ -93,6 +96,19 @@ def test_options_find_their_place_with_and_without_init_args():
         ("space: {model.x: {low: a, high: 2}}", "low of model.x is 'a'"),
         ("space: {model.x: {low: 0, high: 2, log: true}}", "low must be above 0"),
         ("space: {model.x: {low: 0, hihg: 2}}", "did you mean 'high'"),
+        ("space: {model.x: [1]}\nfixed: 5", "fixed of"),
+        ("space: {model.x: [1]}\nfixed: [a]", "is ['a']: give options with their values"),
+        ("space: {model.x: [1]}\nfixed: {model.x: 2}", "model.x is both fixed and in the space: choose one"),
+        ("space: {model.x: [1]}\nconfig: 5", "config of"),
+        ("space: {model.x: {low: 0, high: .inf, step: 1}}\nsampler: grid", "high of model.x is inf: give a number"),
+        ("space: {model.x: {low: 0, high: 1e400}}", "high of model.x is '1e400': give a number"),
+        ("space: {model.x: {low: 0, high: 1" + "0" * 400 + "}}", "high of model.x is 1000"),
+        ("space: {model.x: [2020-01-01]}", "model.x has the value 2020-01-01, which YAML takes for a date"),
+        ("space: {model.x: [1]}\nfixed: {model.y: {a: [2020-01-01]}}", "model.y.a has the value 2020-01-01"),
+        ("space: {model.x: [{1: a}]}", "1 in model.x is no name: put it in quotes"),
+        ("space: {model.x: [.nan]}", "model.x has the value .nan"),
+        ("space: {model.x: {low: 0, high: 1000000000000}}\nsampler: grid", "the grid has 1000000000001 points"),
+        ("space: {model.x: {low: 0.0, high: 1.0}}\nsampler: grid", "model.x has no steps, but sampler is grid"),
     ],
 )
 def test_a_space_that_does_not_fit_is_one_sentence(text, said, tmp_path, capsys):
@@ -100,6 +116,31 @@ def test_a_space_that_does_not_fit_is_one_sentence(text, said, tmp_path, capsys)
     assert (
         main(["tune", "--space", str(path), "--config", str(config_file(tmp_path)), "--out", str(tmp_path / "o")]) == 2
     )
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            "{class_path: SequenceVAEGAN, init_args: {latent_sise: 3}}",
+            "no option 'latent_sise': did you mean 'latent_size'",
+        ),
+        ("{class_path: SequenceVAEGAN, init_args: [3]}", "model.init_args is [3]: give options with their values"),
+        (
+            "{class_path: LanguageModel, init_args: {stack: 2020-01-01}}",
+            "model.init_args.stack has the value 2020-01-01",
+        ),
+    ],
+)
+@pytest.mark.parametrize("trials", [[], ["--trials", "2"]])
+def test_a_configuration_that_does_not_fit_is_one_sentence(model, said, trials, tmp_path, capsys):
+    space, base = space_file(tmp_path, "space: {model.x: [1]}"), tmp_path / "base.yaml"
+    base.write_text(f"model: {model.replace('class_path: ', 'class_path: hybridgen.models.')}\n")
+    assert main(["tune", "--space", str(space), "--config", str(base), "--out", str(tmp_path / "o"), *trials]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert error.count("\n") == 0
@@ -147,6 +188,18 @@ def test_a_grid_is_tried_once_and_an_interrupted_study_goes_on(tmp_path, capsys)
     assert "another space" in capsys.readouterr().err
     assert main([*command, "--config", str(config_file(tmp_path, embedding_size=5))]) == 2
     assert "another space, configuration or monitor" in capsys.readouterr().err
+
+
+def test_trials_of_a_study_with_a_dot_in_its_name_have_a_log_each(tmp_path, capsys):
+    space = tmp_path / "lr.v2.yaml"
+    space.write_text("space: {model.stack.cell: [lstn]}")
+    command = ["tune", "--space", str(space), "--config", str(config_file(tmp_path)), "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        assert main([*command, "--trials", "2"]) == 2
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.log")) == [
+        "lr.v2-trial-0000.log", "lr.v2-trial-0001.log",
+    ]  # fmt: skip
+    assert "trial 1 cannot be trained" in capsys.readouterr().err
 
 
 def test_what_fit_refuses_ends_the_study_with_what_it_said(tmp_path, capsys):
