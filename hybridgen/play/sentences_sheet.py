@@ -4,7 +4,7 @@ import gradio as gr
 
 from hybridgen.play.opened import Opened
 from hybridgen.play.sentences import LONGEST, between, from_prior, unknown_words, way
-from hybridgen.play.telling import told, whole
+from hybridgen.play.telling import slider, told, whole
 from hybridgen.play.text_sheet import decoding_fields, decoding_of
 
 #: Rows of the table of the whole way.
@@ -22,7 +22,7 @@ def add_sentences(opened: Opened) -> None:
             start = gr.Textbox(label="first sentence", lines=2)
             end = gr.Textbox(label="second sentence", lines=2)
         with gr.Row():
-            share = gr.Slider(0, 1, 0.5, step=0.01, label="way through the latent", scale=3)
+            share = slider(0, 1, 0.5, step=0.01, label="way through the latent", scale=3)
             path = gr.Radio(["slerp", "lerp"], value="slerp", label="path", info="great arc, or straight line")
         here = gr.Textbox(
             label="what the model writes there", lines=2, interactive=False, buttons=["copy"], elem_classes="written"
@@ -54,7 +54,7 @@ def add_sentences(opened: Opened) -> None:
 
     with gr.Tab("From the prior"), gr.Row():
         with gr.Column(scale=2):
-            number = gr.Slider(1, _MOST, 5, step=1, label="sentences")
+            number = slider(1, _MOST, 5, step=1, label="sentences")
             decoding = decoding_fields(LONGEST, 60)
             draw = gr.Button("Write", variant="primary")
         drawn = gr.Textbox(

@@ -9,7 +9,7 @@ import gradio as gr
 
 from hybridgen.play.opened import Opened
 from hybridgen.play.sequences import Controls, Made, controls_of, make
-from hybridgen.play.telling import LARGEST_SEED, LONGEST, told, whole
+from hybridgen.play.telling import LARGEST_SEED, LONGEST, slider, told, whole
 
 #: Folders of what was made last that are kept; Gradio has copied what it shows.
 _KEPT = 4
@@ -82,11 +82,11 @@ def _fields(controls: Controls) -> dict[str, Any]:
     if controls.labels:
         choices = [("any", ""), *((label, label) for label in controls.labels)]
         fields["label"] = gr.Dropdown(choices, value="", label="label", info="class of all samples")
-    fields["num_samples"] = gr.Slider(1, controls.most, min(2, controls.most), step=1, label="samples")
+    fields["num_samples"] = slider(1, controls.most, min(2, controls.most), step=1, label="samples")
     if controls.length:
         fields["length"] = gr.Number(0, label="length", precision=0, info="steps; 0: as usual")
     if controls.temperature:
-        fields["temperature"] = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="temperature")
+        fields["temperature"] = slider(0.0, 2.0, 1.0, step=0.05, label="temperature")
     fields["seed"] = gr.Number(0, label="seed", precision=0, info="the same seed makes the same again")
     return fields
 
@@ -99,7 +99,7 @@ def _sliders(controls: Controls) -> list[Any]:
         switch = gr.Checkbox(False, label="choose the latent", info="its other dimensions come from the seed")
         return [
             switch,
-            *(gr.Slider(-3, 3, 0, step=0.05, label=f"latent {dimension}") for dimension in controls.dimensions),
+            *(slider(-3, 3, 0, step=0.05, label=f"latent {dimension}") for dimension in controls.dimensions),
         ]
 
 

@@ -22,6 +22,8 @@ POLICY = "; ".join(
         "form-action 'self'",
     ]
 )
+#: Parts of the addresses by which Gradio takes files, of which the page has no use.
+_TAKES_FILES = {"upload", "process_recording"}
 #: Seconds that open connections have to end when the server does.
 _PATIENCE = 1
 
@@ -82,7 +84,7 @@ def serve(page: Any, bound: socket.socket, host: str, folder: Path, ready: Calla
         max_file_size="1mb",
     )
     config = uvicorn.Config(
-        _for_this_machine(_with_policy(app), host),
+        _for_this_machine(_for_own_page(_with_policy(app)), host),
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=_PATIENCE,
@@ -107,15 +109,41 @@ def _for_this_machine(app: Any, host: str) -> Any:
             asked = dict(scope["headers"]).get(b"host", b"").lower()
             name = asked.partition(b"]")[0] + b"]" if asked.startswith(b"[") else asked.partition(b":")[0]
             if name not in own | {host.lower().encode(), b"[" + host.lower().encode() + b"]"}:
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close", "code": 1008})
-                    return
-                await send({"type": "http.response.start", "status": 421, "headers": []})
-                await send({"type": "http.response.body", "body": b"This page has another address."})
+                await _refuse(scope, send, 421, b"This page has another address.")
                 return
         await app(scope, receive, send)
 
     return wrapped
+
+
+def _for_own_page(app: Any) -> Any:
+    """An ASGI application that answers to its own page alone, and takes no files.
+
+    A page elsewhere could else have a person's browser send it something. Browsers say where a request comes from
+    wherever it could change something.
+    """
+
+    async def wrapped(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = dict(scope["headers"])
+            origin, asked = headers.get(b"origin"), headers.get(b"host", b"").lower()
+            if origin is not None and origin.lower() not in (b"http://" + asked, b"https://" + asked):
+                await _refuse(scope, send, 403, b"This page answers to itself alone.")
+                return
+            if _TAKES_FILES & set(scope["path"].split("/")):
+                await _refuse(scope, send, 403, b"This page takes no files.")
+                return
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+async def _refuse(scope: dict[str, Any], send: Any, status: int, why: bytes) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": why})
 
 
 def _is_loopback(host: str) -> bool:

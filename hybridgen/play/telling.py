@@ -3,6 +3,7 @@
 import functools
 import html
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,14 +40,33 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     return answering
 
 
+def slider(low: float, high: float, value: float, *, label: str, **options: Any) -> gr.Slider:
+    """A slider that answers to what is typed beside it and beyond its ends with one sentence.
+
+    Gradio refuses that by itself, but prints a stack trace for it.
+    """
+    made = gr.Slider(low, high, value, label=label, **options)
+    within = made.preprocess
+
+    def preprocess(payload: float | None) -> float:
+        if payload is None or not low <= payload <= high:
+            given = "empty" if payload is None else payload
+            raise _shown(ValueError(f"{label} is {given}: give a number from {low:g} to {high:g}"))
+        return within(payload)
+
+    made.preprocess = preprocess  # of this one: Gradio writes a file beside the source of every class of components
+    return made
+
+
 def whole(value: float | None, name: str, least: int = 0, most: int | None = None) -> int:
-    """A whole number of a field; what is typed beside a slider is not held to its ends by Gradio.
+    """A whole number of a field. The ends of a :func:`slider` are checked before; those of other fields here alone.
 
     Raises:
         ValueError: if the field is empty, or holds a number that is not whole, too small or too large.
     """
     end = f" of at least {least}" if most is None else f" from {least} to {most}"
-    if value is None or value != int(value) or value < least or (most is not None and value > most):
+    unfit = value is None or not math.isfinite(value) or value != int(value)
+    if unfit or value < least or (most is not None and value > most):
         raise ValueError(f"{name} is {'empty' if value is None else value}: give a whole number{end}")
     return int(value)
 

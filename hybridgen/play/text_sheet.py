@@ -6,7 +6,7 @@ import gradio as gr
 
 from hybridgen.generation import DecodingOptions
 from hybridgen.play.opened import Opened
-from hybridgen.play.telling import told, whole
+from hybridgen.play.telling import slider, told, whole
 from hybridgen.play.text import continue_text
 
 
@@ -18,10 +18,10 @@ def decoding_fields(longest: int, usual: int) -> list[gr.components.Component]:
         usual: its first value.
     """
     return [
-        gr.Slider(0.05, 2.0, 1.0, step=0.05, label="temperature", info="below 1 sharper, above 1 flatter"),
-        gr.Slider(0.01, 1.0, 1.0, step=0.01, label="top_p", info="keep the most probable tokens up to this mass"),
-        gr.Slider(0, 200, 0, step=1, label="top_k", info="keep so many tokens; 0 keeps all"),
-        gr.Slider(1, longest, usual, step=1, label="max_new_tokens"),
+        slider(0.05, 2.0, 1.0, step=0.05, label="temperature", info="below 1 sharper, above 1 flatter"),
+        slider(0.01, 1.0, 1.0, step=0.01, label="top_p", info="keep the most probable tokens up to this mass"),
+        slider(0, 200, 0, step=1, label="top_k", info="keep so many tokens; 0 keeps all"),
+        slider(1, longest, usual, step=1, label="max_new_tokens"),
         gr.Number(0, label="seed", precision=0, info="the same seed writes the same again"),
     ]
 

@@ -255,6 +255,9 @@ def test_a_point_of_the_latent_moves_a_series(page):
     press(series, "Another seed")
     picture_of(page, series, second)
     assert series.get_by_label("seed", exact=True).input_value() == "1"
+    series.get_by_label(re.compile("number input for latent")).first.fill("9")
+    assert re.search(r"latent \d+ is 9: give a number from -3 to 3", complaint(page))
+    page.said.clear()
     fill(series, "length", -3)
     press(series, "Generate")
     assert "length is -3: give a whole number" in complaint(page)
@@ -276,6 +279,22 @@ def test_it_serves_no_other_file(server):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{server.address}/gradio_api/file={Path(__file__).resolve()}")
     assert refused.value.code in (403, 404)
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:9999", None])
+def test_it_takes_no_file_from_anybody(server, method, origin):
+    before = sorted(server.folder.rglob("*"))
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nhello\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Access-Control-Request-Method": "POST"}
+    request = urllib.request.Request(f"{server.address}/gradio_api/upload", form, headers, method=method)
+    if origin is not None:
+        request.add_header("Origin", origin)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 403
+    assert not [name for name in refused.value.headers if name.lower().startswith("access-control")]
+    assert sorted(server.folder.rglob("*")) == before
 
 
 def test_it_ends_by_a_signal_called_nobody_and_leaves_nothing(page, server):
