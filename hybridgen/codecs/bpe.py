@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.byte_level import build_tokenizer, byte_alphabet, import_tokenizers, token_pieces
 from hybridgen.codecs.checks import check_count, check_specials, check_text, special_token, text_pieces
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.errors import CodecError
 
 _SPECIALS = ("eos", "bos", "pad")
 # GPT-2's way of splitting has a boundary before a single space between two words, whatever the words.

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.closest import name_the_closest
+from hybridgen.codecs.errors import CodecError
 
 # The order in which special tokens are numbered and saved.
 SPECIAL_NAMES = ("unk", "eos", "bos", "pad")

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.closest import name_the_closest
+from hybridgen.codecs.errors import CodecError
 
 SCALINGS = ("min_max", "standard", "none")
 KINDS = ("continuous", "categorical", "constant")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.closest import name_the_closest
+from hybridgen.codecs.errors import CodecError
 
 
 def check_labels(labels: object) -> list[str]:

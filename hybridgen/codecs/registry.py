@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.audio import FramedCodec, MuLawCodec
 from hybridgen.codecs.base import TextCodec
 from hybridgen.codecs.bpe import BPECodec
 from hybridgen.codecs.bytes import ByteCodec
 from hybridgen.codecs.characters import CharacterCodec
 from hybridgen.codecs.checks import check_config_is_mapping, check_options
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.image_rows import ImageRowsCodec
 from hybridgen.codecs.log_mel import LogMelCodec
 from hybridgen.codecs.pianoroll import PianoRollCodec

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.columns import (
     Column,
     FeatureGroup,
@@ -19,7 +20,7 @@ from hybridgen.codecs.columns import (
     fit_column,
     group_features,
 )
-from hybridgen.codecs.errors import CodecError, name_the_closest
+from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.labels import check_labels, find_label
 from hybridgen.codecs.saving import SavedCodec
 from hybridgen.codecs.timestamps import TimeRule

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridgen.closest import name_the_closest
 from hybridgen.data.audio_files import SUFFIXES
-from hybridgen.data.errors import DataError, MissingDataError, name_the_closest
+from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import data_folders
 from hybridgen.data.synthetic_notes import Note
 

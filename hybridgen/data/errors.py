@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from hybridgen.closest import did_you_mean
+from hybridgen.closest import name_the_closest
 
 #: Numbers that data which need no file have at most: with the copies that are made of them, some gigabytes.
 MOST_DRAWN = 200_000_000
@@ -21,12 +21,6 @@ class DataError(ValueError):
 
 class MissingDataError(DataError):
     """A public set that is not on this machine, and nothing else is wrong."""
-
-
-def name_the_closest(name: object, valid: Iterable[str]) -> str:
-    """Phrase the choice a person has: ``"did you mean 'ptb'?"`` for a near miss, otherwise every valid name."""
-    valid = list(valid)
-    return did_you_mean(name, valid, "choose one of " + ", ".join(map(repr, valid)))
 
 
 def check_choice(value: object, option: str, valid: Iterable[str]) -> None:

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from pytorch_lightning import LightningDataModule
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs import CodecError, ImageRowsCodec
 from hybridgen.codecs.image_rows import read_grey
 from hybridgen.data.elements import ElementSequences
-from hybridgen.data.errors import DataError, check_count, check_fraction, name_the_closest
+from hybridgen.data.errors import DataError, check_count, check_fraction
 from hybridgen.data.files import data_folders
 from hybridgen.data.idx_files import find_idx, read_idx
 

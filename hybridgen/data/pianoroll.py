@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from pytorch_lightning import LightningDataModule
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs import PianoRollCodec
 from hybridgen.data.elements import ElementSequences
-from hybridgen.data.errors import DataError, check_count, check_fraction, name_the_closest
+from hybridgen.data.errors import DataError, check_count, check_fraction
 from hybridgen.data.pianoroll_embedded import MODES, embedded_rolls
 from hybridgen.data.pianoroll_files import PARTS, PUBLIC_ROLLS, find_midi, locate_public, read_mat
 

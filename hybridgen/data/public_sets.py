@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hybridgen.data.errors import DataError, name_the_closest
+from hybridgen.closest import name_the_closest
+from hybridgen.data.errors import DataError
 
 _GITHUB = "https://raw.githubusercontent.com"
 # Commits whose files were compared with the checksums below.

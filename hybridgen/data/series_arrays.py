@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.columns import Values
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.timestamps import find_format
-from hybridgen.data.errors import DataError, name_the_closest
+from hybridgen.data.errors import DataError
 from hybridgen.data.series_table import SeriesTable
 
 if TYPE_CHECKING:

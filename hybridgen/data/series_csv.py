@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.columns import Values
-from hybridgen.data.errors import DataError, name_the_closest
+from hybridgen.data.errors import DataError
 
 #: How files write that a cell has no value, in any case.
 NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs.columns import Values, observed_cells
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.timestamps import find_format, parse_time
-from hybridgen.data.errors import DataError, MissingDataError, name_the_closest
+from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import data_folders
 from hybridgen.data.series_arrays import read_npz, read_parquet
 from hybridgen.data.series_csv import read_csv

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from pytorch_lightning import LightningDataModule
 
+from hybridgen.closest import name_the_closest
 from hybridgen.codecs import CodecError, SketchCodec
 from hybridgen.codecs.sketch import check_strokes
 from hybridgen.data.elements import ElementSequences
-from hybridgen.data.errors import DataError, check_count, check_drawn, check_fraction, name_the_closest
+from hybridgen.data.errors import DataError, check_count, check_drawn, check_fraction
 from hybridgen.data.files import data_folders
 from hybridgen.data.object_arrays import read_object_arrays
 from hybridgen.data.synthetic_sketches import SHAPES, synthetic_sketches

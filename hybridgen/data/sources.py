@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybridgen.closest import name_the_closest
 from hybridgen.data.download import locate
 from hybridgen.data.embedded import embedded_documents
-from hybridgen.data.errors import DataError, check_fraction, name_the_closest
+from hybridgen.data.errors import DataError, check_fraction
 from hybridgen.data.public_sets import TEXT_SETS
 from hybridgen.data.reading import Document, FileDocument
 

@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, sentence):
     ("specials", "sentence"),
     [
         ({"eos": "<eo>"}, "no special token '<eo>': did you mean '<eos>'"),
-        ({"eos": "end"}, "no special token 'end': use one of '<eos>', '<bos>', '<pad>'"),
+        ({"eos": "end"}, "no special token 'end': choose one of '<eos>', '<bos>', '<pad>'"),
         ({"eos": 3}, "specials is of type int, not str"),
         ({"eos": "\ud800"}, "specials has the lone surrogate"),
         ({"eos": "a"}, "token 'a' is ordinary text"),

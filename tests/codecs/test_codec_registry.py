@@ -45,8 +45,8 @@ def test_one_str_is_one_piece():
     ("arguments", "options", "sentence"),
     [
         (("word", "a"), {}, "there is no codec 'word': did you mean 'words'"),
-        (("zip", "a"), {}, "there is no codec 'zip': use one of 'bpe', 'bytes', 'characters', 'words'$"),
-        ((3, "a"), {}, "there is no codec 3: use one of"),
+        (("zip", "a"), {}, "there is no codec 'zip': choose one of 'bpe', 'bytes', 'characters', 'words'$"),
+        ((3, "a"), {}, "there is no codec 3: choose one of"),
         (("words", "a"), {"min_counts": 2}, r"the words codec has no option 'min_counts': did you mean 'min_count'"),
         (("words",), {}, "from text but texts is missing: pass pieces of text"),
         (("words", 3), {}, "from text but texts is of type int"),
