@@ -52,10 +52,7 @@ def check_drawn(option: str, *sizes: int | float) -> None:
         DataError: They do not.
     """
     if math.prod(sizes) > MOST_DRAWN:
-        raise DataError(
-            f"{option} ask for {math.prod(sizes):.3g} numbers, more than the {MOST_DRAWN:.0e} that are drawn at most: "
-            "lower one of them"
-        )
+        raise DataError(f"{option} would draw {math.prod(sizes):.3g} numbers, more than {MOST_DRAWN:,}: give less")
 
 
 def check_fraction(value: object, option: str) -> float:

@@ -138,7 +138,7 @@ def test_bad_files_end_in_one_sentence(make, said, tmp_path):
 
 
 def test_more_shapes_than_a_machine_holds_are_not_begun():
-    with pytest.raises(DataError, match=r"num_sketches ask for 7\.5e\+14 numbers"):
+    with pytest.raises(DataError, match=r"num_sketches would draw 7\.5e\+14 numbers"):
         SketchData(num_sketches=10**13)
 
 

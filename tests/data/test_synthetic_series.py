@@ -56,8 +56,11 @@ def test_a_seed_draws_the_same(source):
         ({"sigma": 1.2}, "sigma=1.2 must be -0.5 to 1 for 3 features"),
         ({"sigma": -0.6}, "sigma=-0.6 must be -0.5 to 1"),
         ({"number": 0}, "num_series=0 must be a whole number"),
-        ({"number": 10**13}, r"num_series, length and num_features ask for 1\.2e\+14 numbers, more than the 2e\+08"),
-        ({"number": 1, "length": 2, "num_features": 10**7}, "the covariances of num_features ask for 1e.14 numbers"),
+        (
+            {"number": 10**13},
+            r"num_series, length and num_features would draw 1\.2e\+14 numbers, more than 200,000,000",
+        ),
+        ({"number": 1, "length": 2, "num_features": 10**7}, "the covariances of num_features would draw 1e.14 numbers"),
         ({"length": 1}, "length=1 must be a whole number of at least 2"),
     ],
 )
