@@ -105,7 +105,7 @@ def judge_both(
 
 
 def generator_on(generator: torch.Generator | None, like: Tensor) -> torch.Generator | None:
-    """A generator on the device of a tensor, seeded by the one on the CPU."""
+    """A generator on the device of a tensor of any shape, seeded by the one on the CPU."""
     if generator is None or like.device.type == "cpu":
         return generator
     seed = int(torch.randint(2**62, (), generator=generator))

@@ -70,7 +70,7 @@ def gaussian_kl(q: DiagonalGaussian, p: DiagonalGaussian | None = None) -> Tenso
 
 
 def precise(value: Tensor) -> Tensor:
-    """The same in float32 where it is in half precision, which autocast may have made it: too coarse for densities."""
+    """A tensor of any shape in float32 where it is in half precision, which is too coarse for densities."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
