@@ -4,6 +4,7 @@ Nothing heavy is imported before it is known what is wanted: help, version and t
 """
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,8 +36,8 @@ COMMANDS = {
     "doctor": "does this installation work, on this machine",
 }
 
-#: What the system says where a disk is full or may not be written to.
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+#: What the system says where a disk is full, or cannot be written to at all.
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -53,6 +54,7 @@ HELP = "\n".join(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0, or 2 for a user's mistake, told in one sentence)."""
+    _speak_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -68,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"there is no command {command!r}: {hint}")
     try:
         return _run(command, rest)
-    except (ValueError, FileNotFoundError) as error:
-        # Every error of a user's making is one of these, its message one sentence; anything else is ours.
+    except ValueError as error:
+        # Every error of a user's making is one, its message one sentence, or is about a file; anything else is ours.
         from hybridgen.commands.options import one_sentence
 
         return _complain(one_sentence(str(error)))
@@ -78,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hybridgen: stopped", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+    except (OSError, MemoryError, RuntimeError) as error:
+        sentence = _of_a_file(error) if isinstance(error, OSError) else _of_memory(error)
+        if sentence is None:
             raise
-        what = f"{error.filename or 'a file'} cannot be written ({error.strerror})"
-        return _complain(f"{what}: make room, or give another place for the output")
+        return _complain(sentence)
 
 
 def _run(command: str, rest: list[str]) -> int:
@@ -100,6 +102,37 @@ def _run(command: str, rest: list[str]) -> int:
     if command in LIGHTNING_COMMANDS:
         return import_module("hybridgen.commands.training").run([command, *rest])
     return import_module(f"hybridgen.commands.{command}").run(rest)
+
+
+def _speak_utf8() -> None:
+    """Write UTF-8 whatever the terminal or the pipe claims: a sample may hold any character, and must not end here."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = str(getattr(stream, "encoding", None) or "utf-8").lower().replace("_", "-")
+        if encoding not in ("utf-8", "utf8") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _of_a_file(error: OSError) -> str | None:
+    """What a user can do about a file that the system refuses; None where it is about something else."""
+    if error.errno in CANNOT_WRITE:
+        what = f"{error.filename or 'a file'} cannot be written ({error.strerror})"
+        return f"{what}: make room, or give another place for the output"
+    if error.filename is None:
+        # Our own words, say that the installation is not whole.
+        return str(error) if isinstance(error, FileNotFoundError) else None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    if isinstance(error, FileNotFoundError):
+        return f"there is no file or folder {name}: check the path"
+    # The error does not tell whether the file was to be read or written.
+    return f"{name} cannot be opened ({error.strerror or error}): check the path and its permissions, or give another"
+
+
+def _of_memory(error: MemoryError | RuntimeError) -> str | None:
+    """What a user can do where memory ran out; None where it is another error."""
+    said = str(error)  # torch tells of it by a RuntimeError
+    if not isinstance(error, MemoryError) and "allocate memory" not in said and "out of memory" not in said:
+        return None
+    return "memory ran out: ask for less at a time (fewer samples or steps, shorter sequences, a smaller batch_size)"
 
 
 def _complain(message: str) -> int:
