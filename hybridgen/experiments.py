@@ -3,6 +3,7 @@
 They lie in ``experiments/`` of a source checkout, and travel in an installed package as ``hybridgen/_experiments``.
 """
 
+import re
 from pathlib import Path
 
 from hybridgen.closest import did_you_mean
@@ -10,6 +11,8 @@ from hybridgen.closest import did_you_mean
 _PACKAGE = Path(__file__).parent
 #: The folder of experiments that holds what to try, not what to train.
 SPACES = "tuning"
+#: Where a sentence ends: not at "et al."
+_SENTENCE = re.compile(r"(?<!\bal)\. ")
 
 
 def experiments_folder() -> Path:
@@ -82,8 +85,8 @@ def description(name: str) -> str:
             break
         words.append(line.lstrip("# ").strip())
     text = " ".join(words)
-    end = text.find(". ")
-    return text if end < 0 else text[: end + 1]
+    end = _SENTENCE.search(text)
+    return text if end is None else text[: end.start() + 1]
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -4,7 +4,7 @@ import math
 
 from hybridgen.commands import latent
 from hybridgen.commands.decoding import add_decoding, decoding_from
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_file
 
 
 def run(arguments: list[str]) -> int:
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not math.isfinite(options.scale):
         raise ValueError(f"--scale is {options.scale}: give a finite number")
-    latent.check_out(options.out)
+    check_out_file(options.out)
     decoding = decoding_from(options)
     files = {
         name: latent.read_sentences(getattr(options, name), option=f"--{name}") for name in ("plus", "minus", "on")

@@ -56,9 +56,10 @@ def _copy(name: str, destination: str, *, force: bool) -> None:
         raise ValueError(f"DEST: there is no folder {target.parent}: make it first")
     if target.exists() and not force:
         raise ValueError(f"DEST: {target} exists: give another name, or --force to replace it")
+    contents = source.read_bytes()  # outside, so that what cannot be read is not told of DEST
     try:
         with whole_file(target) as (file, _):
-            file.write(source.read_bytes())
+            file.write(contents)
     except OSError as error:
         raise ValueError(f"DEST: {target} cannot be written ({error.strerror})") from None
     print(f"{target} written: hybridgen fit --config {target}", file=sys.stderr)

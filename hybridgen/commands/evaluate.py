@@ -2,10 +2,11 @@
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_number, check_out_folder
 from hybridgen.commands.run_config import config_of, data_section
 from hybridgen.data.files import write_text
 
@@ -35,20 +36,19 @@ def run(arguments: list[str]) -> int:
         metavar="N",
         help="what to generate (default: as many series as real, 1000 sounds or images)",
     )
-    parser.add_argument("--runs", type=int, default=10, help="runs of each score of series that trains a network (10)")
+    parser.add_argument("--runs", type=int, help="runs of each score of series that trains a network (10)")
     parser.add_argument(
-        "--iterations", type=float, default=1.0, help="of the usual training steps; below 1 for a look (default 1)"
+        "--iterations", type=float, help="of the usual training steps; below 1 for a look (default 1); not for images"
     )
     parser.add_argument("--window", type=int, metavar="FRAMES", help="of the stretches of piano rolls (default 32)")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--out", metavar="FOLDER", help="write evaluation.json and pictures here")
     options = parser.parse_args(arguments)
-    if options.num_samples is not None and options.num_samples < 2:
-        raise ValueError(f"num_samples is {options.num_samples}: give at least 2")
-    if options.out is not None and Path(options.out).is_file():
-        raise ValueError(f"--out: {options.out} is a file: give a folder")
-    if not 0 < options.iterations <= 1:
-        raise ValueError(f"iterations is {options.iterations}: give a fraction of the usual number, in (0, 1]")
+    if options.num_samples is not None:
+        check_number("--num_samples", options.num_samples, 2)
+    check_out_folder(options.out)
+    if options.iterations is not None and not 0 < options.iterations <= 1:
+        raise ValueError(f"--iterations is {options.iterations}: give a fraction of the usual number, in (0, 1]")
 
     from hybridgen.commands import evaluating_images, evaluating_rolls, evaluating_series, evaluating_sounds
     from hybridgen.loading import load
@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> int:
     if options.window is not None and (kind != "pianoroll" or options.window < 2):
         raise ValueError(f"--window is {options.window}: give at least 2 frames, and for piano rolls only")
     of_data, way = ways[kind]
+    training = _training(options, kind)
     report = way.evaluate(model, _data(of_data, config_of(options.ckpt, options.config), model.codec), options)
     for name, value in report.metrics().items():
         print(f"{name:34}{value:.4f}")
@@ -76,10 +77,33 @@ def run(arguments: list[str]) -> int:
         folder = Path(options.out)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "evaluation.json"
-        found = {"metrics": report.metrics(), "runs": options.runs, "iterations": options.iterations}
+        found = {"metrics": report.metrics(), **training}
         write_text(path, json.dumps(found | {"details": report.to_dict()}, indent=2) + "\n")
         print(f"{path} written", file=sys.stderr)
     return 0
+
+
+#: What may be said of how the scores' networks are trained, by the kind of the model's codec; defaults are the
+#: published ones.
+_DEFAULTS = {"runs": 10, "iterations": 1.0}
+_TRAINED = {"series": ("runs", "iterations"), "pianoroll": ("runs", "iterations"), "image_rows": ()}
+_OF_SOUNDS = ("iterations",)
+
+
+def _training(options: Namespace, kind: str) -> dict[str, Any]:
+    """How the scores' networks are trained; in the options, too, what was left to the defaults.
+
+    Raises:
+        ValueError: if an option is given that the scores of this kind do not have.
+    """
+    known = _TRAINED.get(kind, _OF_SOUNDS)
+    for name, default in _DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+        elif name not in known:
+            things = "images" if kind == "image_rows" else "sounds"
+            raise ValueError(f"--{name} has no effect on the scores of {things}: leave it out")
+    return {name: getattr(options, name) for name in known}
 
 
 def _data(wanted: str, config: Path, codec: Any) -> Any:

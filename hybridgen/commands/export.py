@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_folder
 
 FORMATS = ("safetensors", "int8", "torch", "onnx")
 
@@ -29,8 +29,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where to; made where it is not there")
     options = parser.parse_args(arguments)
     folder = Path(options.out).expanduser()
-    if folder.is_file():
-        raise ValueError(f"--out: {folder} is a file: give a folder")
+    check_out_folder(options.out)
 
     from hybridgen.export import plain_network, write_graphs, write_weights
     from hybridgen.loading import load

@@ -2,8 +2,11 @@
 
 from hybridgen.commands import latent, sequence_latent
 from hybridgen.commands.decoding import add_decoding, decoding_from
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_number, check_out_file
 from hybridgen.commands.sequence_files import holds_sequences
+
+#: Nobody looks at more, and a model of sequences makes them all at once.
+MOST_STEPS = 10_000
 
 
 def run(arguments: list[str]) -> int:
@@ -32,14 +35,13 @@ def run(arguments: list[str]) -> int:
     add_decoding(parser, greedy=True)
     sequence_latent.add_options(parser)
     options = parser.parse_args(arguments)
-    if options.steps < 2:
-        raise ValueError(f"--steps is {options.steps}: give at least 2, the two ends")
+    check_number("--steps", options.steps, 2, most=MOST_STEPS, why=", the two ends")
     if holds_sequences(options.ckpt):
         return sequence_latent.interpolate(options)
     sequence_latent.refuse_for_text(options)
     start = latent.check_sentence(options.start, "the first sentence")
     end = latent.check_sentence(options.end, "the second sentence")
-    latent.check_out(options.out)
+    check_out_file(options.out)
     decoding = decoding_from(options)
     model = latent.load_latent(options.ckpt)
 

@@ -32,16 +32,6 @@ def add_shared(parser: Parser) -> None:
     parser.add_argument("--out", metavar="FILE", help="write JSON lines here as well as the table to the terminal")
 
 
-def check_out(out: str | None) -> None:
-    """Refuse a file that could not be written before anything is computed.
-
-    Raises:
-        ValueError: if its folder does not exist.
-    """
-    if out is not None and not Path(out).parent.is_dir():
-        raise ValueError(f"--out: there is no folder {Path(out).parent}: make it first")
-
-
 def read_sentences(path: str, *, option: str = "FILE") -> list[Sentence]:
     """The sentences of a UTF-8 file, one a line. Empty lines are left out, and their number is told.
 

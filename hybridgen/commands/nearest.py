@@ -1,7 +1,7 @@
 """`hybridgen nearest`: the sentences of a corpus that a model holds most similar to one."""
 
 from hybridgen.commands import latent
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_file
 
 
 def run(arguments: list[str]) -> int:
@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     if options.k < 1:
         raise ValueError(f"--k is {options.k}: give at least 1")
     query = latent.check_sentence(options.sentence, "the sentence")
-    latent.check_out(options.out)
+    check_out_file(options.out)
     sentences = latent.read_sentences(options.corpus, option="--corpus")
     if options.k > len(sentences):
         raise ValueError(f"--k is {options.k} but {options.corpus} has {len(sentences)} sentences: give a smaller one")

@@ -4,7 +4,58 @@ import argparse
 import difflib
 import re
 import sys
+from pathlib import Path
 from typing import NoReturn
+
+#: Samples, or steps of an interpolation, that one command makes: what is above is a slip of the hand.
+MOST = 1_000_000
+
+
+def check_number(name: str, value: int, least: int, *, most: int = MOST, why: str = "") -> None:
+    """Refuse a count that is too small, or so large that no memory holds what is asked for.
+
+    Args:
+        name: of the option, for messages.
+        value: what was given.
+        least: the smallest that makes sense.
+        most: the largest.
+        why: what the smallest is, for messages.
+
+    Raises:
+        ValueError: if it is not between the two.
+    """
+    if value < least:
+        raise ValueError(f"{name} is {value}: give at least {least}{why}")
+    if value > most:
+        raise ValueError(f"{name} is {value}: give at most {most}")
+
+
+def check_out_folder(out: str | None) -> None:
+    """Refuse a folder that cannot be made, because a file is in its place, before anything is computed.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if out is None:
+        return
+    folder = Path(out).expanduser()
+    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+    if file is not None:
+        raise ValueError(f"--out: {file} is a file: give a folder")
+
+
+def check_out_file(out: str | None) -> None:
+    """Refuse a file that could not be written before anything is computed.
+
+    Raises:
+        ValueError: if its folder does not exist, or it is a folder itself.
+    """
+    if out is None:
+        return
+    if Path(out).is_dir():
+        raise ValueError(f"--out: {out} is a folder: give the path of a file")
+    if not Path(out).resolve().parent.is_dir():
+        raise ValueError(f"--out: there is no folder {Path(out).parent}: make it first")
 
 
 def one_sentence(message: str) -> str:

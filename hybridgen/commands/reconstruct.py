@@ -2,7 +2,7 @@
 
 from hybridgen.commands import latent, sequence_latent
 from hybridgen.commands.decoding import add_decoding, decoding_from
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_file
 from hybridgen.commands.sequence_files import holds_sequences
 
 
@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     sequence_latent.refuse_for_text(options)
     if options.file is None:
         raise ValueError("a model of text reconstructs sentences: give the FILE that has them")
-    latent.check_out(options.out)
+    check_out_file(options.out)
     decoding = decoding_from(options)
     sentences = latent.read_sentences(options.file)
     model = latent.load_latent(options.ckpt)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.latent import prior_rows
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_number, check_out_file
 from hybridgen.commands.sequences import add_sequence_options, refuse_for_text, write_sequences
 from hybridgen.commands.writing import write_json_lines
 
@@ -26,8 +26,7 @@ def run(arguments: list[str]) -> int:
     add_decoding(parser)
     add_sequence_options(parser)
     options = parser.parse_args(arguments)
-    if options.num_samples < 1:
-        raise ValueError(f"num_samples is {options.num_samples}: give at least 1")
+    check_number("--num_samples", options.num_samples, 1)
     decoding = decoding_from(options)
     prompt = _prompt(options.prompt, options.prompt_file)
     if options.out is not None and not Path(options.out).resolve().parent.is_dir():
@@ -40,10 +39,16 @@ def run(arguments: list[str]) -> int:
         write_sequences(model, options)
         return 0
     refuse_for_text(options, type(model).__name__)
+    check_out_file(options.out)
     if hasattr(model, "sample_prior"):
         _write(options.out, prior_rows(model, options.num_samples, decoding, prompt))
         return 0
     if options.num_beams > 1:
+        if options.num_samples > options.num_beams:
+            raise ValueError(
+                f"--num_samples is {options.num_samples}, but a search with --num_beams {options.num_beams} finds "
+                f"{options.num_beams} texts: give at most so many samples, or more beams"
+            )
         texts = model.search(prompt, decoding)[: options.num_samples]
         _write(options.out, [{"sample": i, "prompt": prompt, **row} for i, row in enumerate(texts)])
     elif options.out is None and options.num_samples == 1:
@@ -72,7 +77,7 @@ def _prompt(prompt: str | None, path: str | None) -> str:
     if prompt is not None and path is not None:
         raise ValueError("--prompt and --prompt_file are both given: choose one")
     if prompt == "-":
-        return sys.stdin.read()
+        return _standard_input()
     if path is None:
         return prompt or ""
     file = Path(path)
@@ -82,6 +87,15 @@ def _prompt(prompt: str | None, path: str | None) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompt_file: {path} is not UTF-8 at byte {error.start}") from None
+
+
+def _standard_input() -> str:
+    if sys.stdin is None or sys.stdin.closed:
+        raise ValueError("--prompt - reads standard input, which is closed: give the text itself, or --prompt_file")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompt -: standard input is not UTF-8 at byte {error.start}") from None
 
 
 def _print_as_it_grows(model: Any, prompt: str, decoding: Any) -> None:

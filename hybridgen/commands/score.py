@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_file
 from hybridgen.commands.run_config import data_section
 from hybridgen.commands.writing import write_json_lines
 
@@ -23,7 +24,17 @@ The text is FILE, or a part of the data of a run: --config RUN/config.yaml --par
 static figure as `hybridgen test`.
 """
 
-DYNAMIC = ("dynamic_decay", "dynamic_segment", "dynamic_rule", "dynamic_epsilon", "training_text")
+OF_RMS = ("dynamic_epsilon", "training_text")
+DYNAMIC = ("dynamic_decay", "dynamic_segment", "dynamic_rule", *OF_RMS)
+#: The smallest values, which the evaluations check too, but only when most of the work is done.
+LEAST = {
+    "cache_window": 1,
+    "cache_theta": 0,
+    "dynamic_learning_rate": 0,
+    "dynamic_decay": 0,
+    "dynamic_segment": 1,
+    "dynamic_epsilon": 0,
+}
 
 
 def run(arguments: list[str]) -> int:
@@ -103,8 +114,18 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(
             "--dynamic_rule rms scales by gradients on the training text: give --training_text or --config"
         )
-    if options.out is not None and not Path(options.out).resolve().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
+    if options.dynamic_rule != "rms":
+        given = [name for name in OF_RMS if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"--{given[0]} is of the rule rms: give --dynamic_rule rms too, or leave it out")
+    for name, least in LEAST.items():
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value >= least):
+            raise ValueError(f"--{name} is {value}: give a number of at least {least}")
+    share = options.cache_interpolation
+    if share is not None and not 0 <= share < 1:
+        raise ValueError(f"--cache_interpolation is {share}: give the cache a share in [0, 1)")
+    check_out_file(options.out)
 
 
 class _Texts:

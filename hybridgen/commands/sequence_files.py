@@ -73,14 +73,17 @@ def told(paths: list[Path]) -> str:
 
 
 def holds_sequences(checkpoint: str) -> bool:
-    """Whether a checkpoint is of a model of something other than text; false where it cannot be read."""
+    """Whether a checkpoint is of a model of something other than text.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
     from hybridgen import codecs
     from hybridgen.restoring import read_contents
 
-    try:
-        return read_contents(checkpoint)["codec"]["codec"] not in codecs.names()
-    except (ValueError, KeyError, TypeError):
-        return False
+    codec = read_contents(checkpoint)["codec"]
+    # What is wrong with a codec is told when the model is made.
+    return isinstance(codec, dict) and "codec" in codec and codec["codec"] not in codecs.names()
 
 
 def data_of(checkpoint: str, config: str | None, codec: Any, source: str | None = None) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgen.commands.decoding import DECODING
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_folder
 from hybridgen.commands.sequence_files import Given, data_of, read_file, sequences_of, told, write_things
 
 #: Options of these models alone, and their defaults.
@@ -37,6 +37,8 @@ def refuse_for_text(options: argparse.Namespace) -> None:
 def reconstruct(options: argparse.Namespace) -> int:
     """Write sequences, and what the model makes of their latents, into folders ``original`` and ``reconstruction``."""
     model = _model(options, "reconstruct")
+    check_out_folder(options.out)
+    _check_draws(options, model)
     given = _sequences(options, model)
     out = Path(options.out).expanduser()
     for name in ("original", "reconstruction"):
@@ -74,11 +76,18 @@ def interpolate(options: argparse.Namespace) -> int:
         ValueError: if the model has no latent of a whole sequence, or an end or the place of the output does not fit.
     """
     model = _model(options, "interpolate")
+    _refuse(options, ("num",), "START and END are what is read")
     if not hasattr(model, "interpolate"):
         raise ValueError(
             f"{options.ckpt} holds a {type(model).__name__}, which has no latent of a whole sequence (a VariationalRNN "
             "has one for every step): give a checkpoint of a SequenceVAEGAN"
         )
+    _check_draws(options, model)
+    numbers = [text.isdecimal() for text in (options.start, options.end)]
+    if not any(numbers):
+        _refuse(options, ("part", "config"), "START and END are files")
+    if all(numbers):
+        _refuse(options, ("label",), "the run's data have their own classes")
     ends = [_end(options, model, text, what) for text, what in ((options.start, "START"), (options.end, "END"))]
     labels = None if ends[0].labels is None else [end.labels[0] for end in ends]
     between = model.interpolate(
@@ -121,6 +130,35 @@ def _model(options: argparse.Namespace, command: str) -> Any:
     return model
 
 
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    """Check that no option is given that would have no effect.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} has no effect here, where {why}: leave it out")
+
+
+def _check_draws(options: argparse.Namespace, model: Any) -> None:
+    """Check that the options of drawing have something to draw.
+
+    Raises:
+        ValueError: naming the first that has not.
+    """
+    from_posterior = bool(getattr(options, "posterior_sample", False))
+    if not hasattr(model, "posterior_of"):
+        given = {"do_sample": options.do_sample, "posterior_sample": from_posterior, "seed": options.seed != 0}
+        odd = next((name for name, there in given.items() if there), None)
+        if odd is not None:
+            raise ValueError(
+                f"--{odd} is of draws, but a {type(model).__name__} reconstructs without any: leave it out"
+            )
+    if options.seed != DECODING["seed"].default and not (options.do_sample or from_posterior):
+        raise ValueError("--seed is of draws: add --do_sample, or leave it out")
+
+
 def _temperature(options: argparse.Namespace) -> float:
     """0, the likeliest element at each step, unless it shall be drawn."""
     return options.temperature if options.do_sample else 0.0
@@ -130,10 +168,13 @@ def _sequences(options: argparse.Namespace, model: Any) -> Given:
     number = OPTIONS["num"] if options.num is None else options.num
     part = options.part or OPTIONS["part"]
     if options.file is None:
+        _refuse(options, ("label",), "the run's data have their own classes")
         return sequences_of(data_of(options.ckpt, options.config, model.codec), part, number, model.codec)
     one = read_file(options.file, model.codec)
     if one is not None:
+        _refuse(options, ("part", "num", "config"), f"{options.file} is one sequence")
         return Given([one], _label_of_file(options, model), None, [options.file])
+    _refuse(options, ("label",), f"{options.file} has its own classes")
     module = data_of(options.ckpt, options.config, model.codec, source=options.file)
     part = options.part or ("test" if "test" in module.parts else "train")
     return sequences_of(module, part, number, model.codec)
@@ -153,12 +194,18 @@ def _end(options: argparse.Namespace, model: Any, text: str, what: str) -> Given
 
 
 def _label_of_file(options: argparse.Namespace, model: Any) -> list[str] | None:
+    from hybridgen.codecs.labels import find_label
+
     if not model.codec.labels:
         if options.label is not None:
             raise ValueError("--label is given, but this model knows no classes: leave it out")
         return None
     if options.label is None:
         raise ValueError(f"this model knows classes: say which one by --label, of {', '.join(model.codec.labels)}")
+    try:
+        find_label(model.codec.labels, options.label)
+    except ValueError as error:
+        raise ValueError(f"--label: {error}") from None
     return [options.label]
 
 

@@ -54,6 +54,8 @@ def write_sequences(model: Any, options: argparse.Namespace) -> None:
         raise ValueError(f"--temperature is given, but a {kind} draws from no distribution per step: leave it out")
     if options.start is not None and model.codec.name != "series":
         raise ValueError("--start is the first time of a series, which these samples have not: leave it out")
+    if options.start is not None and model.codec.time is None:
+        raise ValueError("--start is given, but the series that this model was trained on had no times: leave it out")
     given = {name: getattr(options, name) for name in ("length", "start") if getattr(options, name) is not None}
     if options.label is not None:
         given["labels"] = [options.label] * options.num_samples

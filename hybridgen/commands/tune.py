@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgen.closest import did_you_mean
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_out_folder
 
 DESCRIPTION = """
 Try options of a configuration. A space file names them, each with a list of values or {low, high, log, step}; every
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
         raise ValueError(f"--trials is {options.trials}: give at least 1")
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"--seed is {options.seed}: give a whole number from 0 to {2**32 - 1}")
+    check_out_folder(options.out)
 
     from hybridgen import experiments
     from hybridgen.tuning import Study, read_space, write_results

@@ -79,7 +79,8 @@ def plain_network(model: Any) -> TokenNetwork:
     Raises:
         ValueError: if the model is of another kind.
     """
-    if not isinstance(getattr(model, "codec", None), codecs.TextCodec) or not hasattr(model, "embedding"):
+    parts = ("embedding", "stack", "head")
+    if not isinstance(getattr(model, "codec", None), codecs.TextCodec) or not all(hasattr(model, p) for p in parts):
         raise ValueError(
             f"a {type(model).__name__} has no network from token to token: give a checkpoint of a LanguageModel, or "
             "export its weights by --format safetensors"

@@ -1,5 +1,6 @@
 """`hybridgen config`, and configurations by name."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def test_ls_names_every_configuration_and_says_what_it_is(call):
     assert len(files) >= 19
     assert {line.split()[0] for line in out.splitlines()} == files
     assert "English text that comes with Python" in out
+    # "et al." ends no sentence.
+    assert "published 115.9 on test" in next(line for line in out.splitlines() if "Zaremba et al." in line)
 
 
 def test_cat_prints_the_file(call):
@@ -51,7 +54,11 @@ def test_cat_prints_the_file(call):
     assert (code, out) == (0, EMBEDDED.read_text())
 
 
-def test_cp_copies_and_never_replaces_by_itself(call, tmp_path):
+def refuse(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_cp_copies_and_never_replaces_by_itself(call, tmp_path, monkeypatch):
     code, _, err = call("config", "cp", "tinyshakespeare")
     assert code == 0
     assert "hybridgen fit --config tinyshakespeare.yaml" in err
@@ -63,6 +70,11 @@ def test_cp_copies_and_never_replaces_by_itself(call, tmp_path):
     assert call("config", "cp", "tinyshakespeare", "mine.yaml", "--force")[0] == 0
     assert (tmp_path / "mine.yaml").read_text() == (tmp_path / "tinyshakespeare.yaml").read_text()
     assert "there is no folder no" in call("config", "cp", "tinyshakespeare", "no/where.yaml")[2]
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, _, err = call("config", "cp", "mine.yaml", "other.yaml")
+    assert code == 2
+    assert "mine.yaml cannot be opened (Permission denied)" in err
+    assert "DEST" not in err
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -17,6 +17,7 @@ LATENT = ("reconstruct", "interpolate", "arithmetic", "nearest")
 def model(monkeypatch):
     found = LookupModel()
     monkeypatch.setattr("hybridgen.loading.load", lambda path: found)
+    monkeypatch.setattr("hybridgen.restoring.read_contents", lambda path: {"codec": found.codec.to_config()})
     return found
 
 
@@ -143,6 +144,12 @@ def mistakes(corpus, tmp_path):
         "k of 0": ([*nearest, "one", "--k", "0"], "--k is 0: give at least 1"),
         "k above": ([*nearest, "one", "--k", "9"], "has 5 sentences"),
         "no sentence": ([*nearest, "  "], "the sentence is empty"),
+        "steps without end": (
+            [*interpolate, "--steps", "1000000000000"],
+            "--steps is 1000000000000: give at most 10000",
+        ),
+        "a folder": (["reconstruct", str(corpus), "--out", str(tmp_path)], "is a folder: give the path of a file"),
+        "of sequences": (["reconstruct", str(corpus), "--part", "test"], "--part is for models of sequences"),
         "one step": ([*interpolate, "--steps", "1"], "--steps is 1: give at least 2"),
         "empty start": (["interpolate", "", "one"], "the first sentence is empty"),
         "line separator": (["interpolate", "one", "a\u2028b"], "the second sentence has more than one line"),
@@ -183,6 +190,7 @@ def test_a_model_without_a_latent_space(command, monkeypatch, corpus, capsys):
         pass
 
     monkeypatch.setattr("hybridgen.loading.load", lambda path: LanguageModel())
+    monkeypatch.setattr("hybridgen.restoring.read_contents", lambda path: {"codec": {"codec": "words"}})
     rest = {
         "reconstruct": [str(corpus)],
         "interpolate": ["one", "two"],

@@ -1,6 +1,8 @@
 """The commands on a latent space with the model they are made for, and with one they are not."""
 
+import io
 import json
+import sys
 
 import pytest
 import torch
@@ -86,6 +88,45 @@ def test_a_sample_of_the_prior_alone_is_the_one_among_many(checkpoints, tmp_path
                      "--out", str(out), *SHORT]) == 0  # fmt: skip
         found.append([json.loads(line)["text"] for line in out.read_text().splitlines()])
     assert found[0] == found[1][:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--num_beams", "2", "--num_samples", "5"],
+            "--num_samples is 5, but a search with --num_beams 2 finds 2 texts",
+        ),
+        (["--num_samples", "1000000000000"], "--num_samples is 1000000000000: give at most 1000000"),
+        (["--out", "."], "--out: . is a folder: give the path of a file"),
+        (["--prompt", "-"], "--prompt - reads standard input, which is closed"),
+    ],
+)
+def test_what_does_not_fit_samples_of_a_language_model(checkpoints, arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["sample", "--ckpt", checkpoints["language model"], *arguments, *SHORT]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_standard_input_that_is_no_text(checkpoints, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8"))
+    assert main(["sample", "--ckpt", checkpoints["language model"], "--prompt", "-"]) == 2
+    assert "--prompt -: standard input is not UTF-8 at byte 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_a_text_vae_has_no_graph_of_tokens(checkpoints, form, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["export", "--ckpt", checkpoints["gaussian"], "--format", form, "--out", out]) == 2
+    assert "a TextVAE has no network from token to token" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_missing_or_cannot_be_named_is_what_is_told(text, capsys):
+    for name, said in (("missing.ckpt", "there is no checkpoint at missing.ckpt"), ("x" * 300, "File name too long")):
+        for command in (["reconstruct", text, "--part", "test"], ["sample"]):
+            assert main([*command, "--ckpt", name]) == 2
+            assert said in capsys.readouterr().err
 
 
 def test_a_language_model_has_no_latent_space(checkpoints, text, capsys):

@@ -40,6 +40,16 @@ RUNS = {
 }
 
 
+def write_tune(path):
+    """A file of three notes."""
+    tune = mido.MidiFile()
+    tune.tracks.append(mido.MidiTrack())
+    for key in (60, 64, 67):
+        tune.tracks[0].append(mido.Message("note_on", note=key, velocity=64, time=0))
+        tune.tracks[0].append(mido.Message("note_off", note=key, velocity=64, time=480))
+    tune.save(path)
+
+
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("runs"), {}
@@ -100,6 +110,7 @@ def test_images_are_judged_by_a_classifier(checkpoints, tmp_path, capsys):
     assert main(["evaluate", "--ckpt", checkpoints["images"], *few]) == 0
     assert "label accuracy" in capsys.readouterr().out
     found = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert set(found) == {"metrics", "details"}  # nothing is told of options that these scores do not have
     assert found["metrics"]["real_label_accuracy"] > 0.95
     assert (tmp_path / "report" / "samples.png").is_file()
 
@@ -107,6 +118,24 @@ def test_images_are_judged_by_a_classifier(checkpoints, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("run", "arguments", "said"),
     [
+        ("rolls", ["reconstruct", "--out", "afile"], "--out: afile is a file: give a folder"),
+        ("rolls", ["reconstruct", "--out", "afile/x"], "--out: afile is a file: give a folder"),
+        ("rolls", ["reconstruct", "--out", "x", "--label", "major"], "--label has no effect here"),
+        ("rolls", ["reconstruct", "--out", "x", "--seed", "3"], "--seed is of draws: add --do_sample"),
+        ("rolls", ["reconstruct", "a.mid", "--out", "x", "--num", "3"], "--num has no effect here, where a.mid is one"),
+        ("rolls", ["reconstruct", "a.mid", "--out", "x", "--part", "test"], "--part has no effect here"),
+        ("rolls", ["reconstruct", "a.mid", "--out", "x", "--config", "y"], "--config has no effect here"),
+        ("rolls", ["reconstruct", "a.mid", "--out", "x", "--label", "majr"], "--label: there is no label 'majr'"),
+        ("rolls", ["reconstruct", "tunes", "--out", "x", "--label", "major"], "where tunes has its own classes"),
+        ("rolls", ["interpolate", "0", "1", "--out", "x", "--num", "3"], "--num has no effect here"),
+        ("rolls", ["interpolate", "0", "1", "--out", "x", "--label", "major"], "--label has no effect here"),
+        ("rolls", ["interpolate", "a.mid", "a.mid", "--out", "x", "--part", "test"], "--part has no effect here"),
+        ("images", ["reconstruct", "--out", "x", "--do_sample"], "--do_sample is of draws, but a VariationalRNN"),
+        ("images", ["reconstruct", "--out", "x", "--posterior_sample"], "--posterior_sample is of draws, but"),
+        ("images", ["reconstruct", "--out", "x", "--seed", "3"], "--seed is of draws, but a VariationalRNN"),
+        ("images", ["evaluate", "--iterations", "0.5"], "--iterations has no effect on the scores of images"),
+        ("images", ["evaluate", "--runs", "3"], "--runs has no effect on the scores of images"),
+        ("series", ["sample", "--out", "x.csv", "--start", "2020-01-01"], "--start is given, but the series that"),
         ("images", ["interpolate", "0", "1", "--out", "x.png"], "which has no latent of a whole sequence"),
         ("rolls", ["interpolate", "0", "9999", "--out", "x"], "END is 9999"),
         ("rolls", ["interpolate", "0", "no.mid", "--out", "x"], "no.mid"),
@@ -123,10 +152,15 @@ def test_images_are_judged_by_a_classifier(checkpoints, tmp_path, capsys):
 )
 def test_what_does_not_fit_is_named_in_one_sentence(run, arguments, said, checkpoints, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("here")
+    (tmp_path / "tunes").mkdir()
+    write_tune(tmp_path / "a.mid")
+    before = sorted(tmp_path.rglob("*"))
     assert main([arguments[0], "--ckpt", checkpoints[run], *arguments[1:]]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert error.count("\n") == 0
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_of_a_sequence_needs_its_class_where_the_model_knows_some(checkpoints, tmp_path, capsys):

@@ -80,6 +80,7 @@ def test_series_are_compared_with_the_data_of_the_run(series, tmp_path, capsys):
     assert "memorisation" in printed
     found = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert {"discriminative_score", "predictive_score", "memorisation_ratio"} <= set(found["metrics"])
+    assert (found["runs"], found["iterations"]) == (1, 0.002)
     assert (tmp_path / "report" / "pca.png").is_file()
 
 
@@ -117,7 +118,12 @@ def test_sounds_are_written_as_wav_with_a_manifest_and_compared(tmp_path, monkey
     few = ["--num_samples", "6", "--iterations", "0.03", "--out", str(tmp_path / "report")]
     assert main(["evaluate", "--ckpt", str(checkpoint), *few]) == 0
     assert "label accuracy" in capsys.readouterr().out
-    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())["metrics"]
+    assert main(["evaluate", "--ckpt", str(checkpoint), "--runs", "3"]) == 2
+    assert "--runs has no effect on the scores of sounds" in capsys.readouterr().err
+    written = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    found = written["metrics"]
+    assert "runs" not in written
+    assert written["iterations"] == 0.03
     assert {"label_accuracy", "inception_score_ratio", "frechet_distance", "memorisation_ratio"} <= set(found)
 
 
@@ -129,6 +135,7 @@ def test_sounds_are_written_as_wav_with_a_manifest_and_compared(tmp_path, monkey
         (["--out", "x.csv", "--top_p", "0.5"], "--top_p"),
         (["--out", "x.csv", "--temperature", "0.5"], "--temperature"),
         (["--out", "x.csv", "--length", "0"], "length"),
+        (["--out", "x.csv", "--num_samples", "1000000000000"], "--num_samples is 1000000000000: give at most"),
         (["--out", "x.csv", "--label", "dog"], "label"),
         (["--out", "x.docx"], "x.docx"),
     ],
