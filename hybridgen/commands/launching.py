@@ -80,6 +80,17 @@ def _check_port(port: str, devices: str) -> None:
             ) from None
 
 
+def unused_gpu(trainer: Any) -> str | None:
+    """In one line, that there is a GPU which this training leaves alone; None where there is none, or it is used.
+
+    Args:
+        trainer: the Lightning trainer.
+    """
+    if trainer.strategy.root_device.type != "cpu" or not torch.cuda.is_available():
+        return None
+    return "this machine has a GPU, which this training does not use: --trainer.accelerator gpu does"
+
+
 def processes(trainer: Any) -> str | None:
     """In one line, how the work is divided over processes; None for one process alone.
 

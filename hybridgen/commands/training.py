@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from hybridgen.commands import resuming, wandb_options
 from hybridgen.commands.explaining import explain, with_named_configs
-from hybridgen.commands.launching import launched, processes, script
+from hybridgen.commands.launching import launched, processes, script, unused_gpu
 from hybridgen.commands.trainer_fit import check_trainer
 from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
 from hybridgen.reliability.run_choice import Choice, lock, unlock
@@ -100,12 +100,17 @@ class TrainingCLI(LightningCLI):
         if subcommand is None:
             return
         config = self.config[subcommand]
+        _check_seed(config.seed_everything)
         if subcommand != "fit":
-            if config.get("ckpt_path"):
-                given = None if config.model is None else config.model.get("class_path")
-                chosen = resuming.chosen_options(self.arguments, config.model)
-                model = resuming.model_of(config.ckpt_path, given, chosen)
-                self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
+            if not config.get("ckpt_path"):
+                raise ValueError(
+                    f"{subcommand} takes a trained model: give --ckpt_path RUN/checkpoints/best.ckpt, without which "
+                    "the weights would be random"
+                )
+            given = None if config.model is None else config.model.get("class_path")
+            chosen = resuming.chosen_options(self.arguments, config.model)
+            model = resuming.model_of(config.ckpt_path, given, chosen)
+            self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
             return
         self.choice = resuming.choose(config, config.name or _name_of(config))
         if self.choice is not None:
@@ -152,10 +157,11 @@ class TrainingCLI(LightningCLI):
 
     @rank_zero_only
     def before_fit(self) -> None:
-        """Say where the run goes, and what its processes share out."""
+        """Say where the run goes, what its processes share out, and whether a GPU is left alone."""
         print(f"run folder: {getattr(self, 'folder', 'none (fast_dev_run)')}", file=sys.stderr)
-        if (divided := processes(self.trainer)) is not None:
-            print(divided, file=sys.stderr)
+        for line in (processes(self.trainer), unused_gpu(self.trainer)):
+            if line is not None:
+                print(line, file=sys.stderr)
 
 
 def _writable(path: str) -> Path:
@@ -165,6 +171,12 @@ def _writable(path: str) -> Path:
     if Path(path).is_dir():
         raise ValueError(f"--predictions: {path} is a folder: name a file in it")
     return Path(path)
+
+
+def _check_seed(seed: Any) -> None:
+    """Refuse a seed that no generator takes; true and false are Lightning's: a drawn one, and none."""
+    if not isinstance(seed, bool) and seed is not None and not 0 <= int(seed) < 2**32:
+        raise ValueError(f"--seed_everything is {seed}: give a whole number of at least 0 and below 2**32")
 
 
 def _name_of(config: Any) -> str:

@@ -7,6 +7,7 @@ from weakref import proxy
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_warn
 
 from hybridgen.reliability import atomic, places
 from hybridgen.reliability.checkpoint_io import save_or_warn
@@ -23,6 +24,31 @@ _PATIENCE = 5
 
 class KeepBest(ModelCheckpoint):
     """Lightning's callback for the best checkpoint, which neither a full disk nor a moved run folder confuses."""
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn before an epoch is spent where nothing is logged under the name that somebody chose.
+
+        No more than a warning: models leave out some of their values (slow ones, say) before training.
+        """
+        logged = _names(trainer)
+        chosen = self.monitor != getattr(pl_module, "monitor", "val/loss")
+        if chosen and str(self.monitor).startswith("val/") and logged and self.monitor not in logged:
+            rank_zero_warn(
+                f"--monitor is {self.monitor}, which the check before training did not log ({', '.join(logged)}): "
+                "where the first validation does not either, training ends there"
+            )
+
+    def _save_topk_checkpoint(self, trainer: pl.Trainer, monitor_candidates: dict[str, Any]) -> None:
+        validated = trainer.fit_loop.epoch_loop.val_loop._has_run
+        if self.monitor is not None and self.monitor not in monitor_candidates and validated:
+            # What has been trained is not lost by a name that was spelt wrong.
+            last = Path(self.dirpath) / atomic.LAST
+            failed = save_or_warn(trainer, last)
+            kept = "" if failed else f", and go on from {last} by --resume"
+            raise ValueError(
+                f"--monitor is {self.monitor}, which nothing logs: give one of {', '.join(_names(trainer))}{kept}"
+            )
+        super()._save_topk_checkpoint(trainer, monitor_candidates)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         self._last_global_step_saved = trainer.global_step
@@ -190,6 +216,11 @@ class KeepLast(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
+
+
+def _names(trainer: pl.Trainer) -> list[str]:
+    """What is logged, as far as it is known."""
+    return sorted(trainer.callback_metrics)
 
 
 def _is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from hybridgen.commands.launching import launched
+from hybridgen.commands.launching import launched, unused_gpu
 from hybridgen.tracking import processes
 from hybridgen.tracking.run_folder import next_run_folder
 
@@ -38,6 +39,14 @@ def test_auto_is_as_many_as_torchrun_has_started():
 def test_what_does_not_fit_is_one_sentence(given, environment, said):
     with pytest.raises(ValueError, match=said):
         launched(given, environment)
+
+
+@pytest.mark.parametrize(("there", "uses", "told"), [(True, "cpu", True), (True, "cuda", False), (False, "cpu", False)])
+def test_a_gpu_that_is_not_used_is_told(there, uses, told, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(uses)))
+    assert (unused_gpu(trainer) is not None) == told
+    assert not told or "--trainer.accelerator gpu" in unused_gpu(trainer)
 
 
 def test_processes_of_a_slurm_job_have_the_folder_of_the_first(tmp_path, monkeypatch):

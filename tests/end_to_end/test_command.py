@@ -17,6 +17,7 @@ from hybridgen.cli import main
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "experiments" / "language_model" / "embedded.yaml"
+DYNAMIC = ["--dynamic_learning_rate"]
 SMALL = [
     "--trainer.limit_train_batches",
     "8",
@@ -177,8 +178,11 @@ def test_the_short_help_names_options_that_there_are(capsys):
         (["fit", "--config", CONFIG, "--model.init_args.schedule_options", '{"after": 3}'], "has no option 'after'"),
         (["fit", "--config", CONFIG, "--data.source", "latin.txt"], "--data.errors replace"),
         (["fit", "--config", CONFIG, "--data.source", "lanes.txt"], "fewer than the 32 lanes"),
-        (["predict", "--config", CONFIG, "--predictions", "no/where.jsonl"], "there is no folder"),
-        (["predict", "--config", CONFIG, "--predictions", "."], "is a folder"),
+        (["predict", "--config", CONFIG], "predict takes a trained model: give --ckpt_path"),
+        (["test", "--config", CONFIG], "test takes a trained model: give --ckpt_path"),
+        (["validate", "--config", CONFIG], "validate takes a trained model: give --ckpt_path"),
+        (["fit", "--config", CONFIG, "--seed_everything", "-1"], "--seed_everything is -1: give a whole number of at"),
+        (["fit", "--config", CONFIG, "--seed_everything", "4294967296"], "--seed_everything is 4294967296: give"),
         (["fit", "--config", "nothing.yaml"], "nothing.yaml"),
         (["fit", "--config", CONFIG, "--model.init_args.learning_rat", "1"], "did you mean 'learning_rate'"),
         (["fit", "--config", CONFIG, "--model.init_args.learning_rate", "high"], "high"),
@@ -208,6 +212,22 @@ def test_the_short_help_names_options_that_there_are(capsys):
             "on the training text",
         ),
         (["score", "--ckpt", "x", "short.txt", "--cache_widow", "5"], "did you mean '--cache_window'"),
+        (
+            ["score", "--ckpt", "x", "short.txt", "--cache_window", "0"],
+            "--cache_window is 0: give a number of at least 1",
+        ),
+        (["score", "--ckpt", "x", "short.txt", "--cache_theta", "nan"], "--cache_theta is nan: give a number of"),
+        (["score", "--ckpt", "x", "short.txt", *DYNAMIC, "nan"], "--dynamic_learning_rate is nan: give a number of"),
+        (
+            ["score", "--ckpt", "x", "short.txt", *DYNAMIC, "1", "--dynamic_segment", "0"],
+            "--dynamic_segment is 0: give",
+        ),
+        (["score", "--ckpt", "x", "short.txt", *DYNAMIC, "1", "--dynamic_epsilon", "1"], "--dynamic_epsilon is of the"),
+        (
+            ["score", "--ckpt", "x", "short.txt", *DYNAMIC, "1", "--training_text", "short.txt"],
+            "--training_text is of the",
+        ),
+        (["score", "--ckpt", "x", "short.txt", "--out", "."], "--out: . is a folder: give the path of a file"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, sentence, tmp_path):
@@ -229,6 +249,9 @@ def test_mistakes_about_a_real_checkpoint(run, tmp_path):
     (tmp_path / "strange.txt").write_text("ab 漢\n")
     assert "U+6F22" in mistake(hybridgen("sample", "--ckpt", ckpt, "--prompt", "漢", cwd=tmp_path))
     assert "there is no folder" in mistake(hybridgen("sample", "--ckpt", ckpt, "--out", "no/where.jsonl", cwd=tmp_path))
+    for place, message in (("no/where.jsonl", "there is no folder"), (".", "is a folder")):
+        options = ["--config", CONFIG, "--ckpt_path", ckpt, "--predictions", place]
+        assert message in mistake(hybridgen("predict", *options, cwd=tmp_path))
     assert "at offset 3" in mistake(hybridgen("score", "--ckpt", ckpt, "latin.txt", cwd=tmp_path))
     assert "is empty" in mistake(hybridgen("score", "--ckpt", ckpt, "empty.txt", cwd=tmp_path))
     assert "U+6F22" in mistake(hybridgen("score", "--ckpt", ckpt, "strange.txt", cwd=tmp_path))

@@ -78,6 +78,23 @@ def assert_same_training(run, other):
     )
 
 
+def test_a_monitor_that_nothing_logs_costs_no_training(trained, tmp_path):
+    shutil.copy(trained / "small.yaml", tmp_path / "small.yaml")
+    with pytest.warns(UserWarning, match=r"--monitor is val/nope, which the check before .*\(.*val/loss"):
+        sentence = mistake(fit("--monitor", "val/nope", cwd=tmp_path))
+    assert "--monitor is val/nope, which nothing logs: give one of " in sentence
+    assert "val/loss" in sentence
+    run = tmp_path / "runs" / "small" / "0"
+    assert sentence.endswith(f"go on from {run / 'checkpoints' / 'last.ckpt'} by --resume")
+    assert [path.name for path in (run / "checkpoints").glob("*.ckpt")] == ["last.ckpt"]
+    assert read(run / "checkpoints" / "last.ckpt")["epoch"] == 0
+    assert read_record(run)["state"] == "failed"
+    again = fit("--resume", run, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    one, two = (read(folder / "checkpoints" / "last.ckpt") for folder in (run, trained / "runs" / "small" / "0"))
+    assert bits(one["state_dict"]) == bits(two["state_dict"])
+
+
 def test_killed_stopped_and_interrupted_it_is_the_same_training(trained, signal_in, tmp_path):
     write_config(tmp_path)
     shutil.copy(trained / "small.yaml", tmp_path / "small.yaml")  # the same text, from the same place
