@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hybridgen.reliability.fitting import first_mismatch
 from hybridgen.reliability.verify import CheckpointError, read
 
 
@@ -31,14 +32,25 @@ def restore(cls: Any, contents: dict[str, Any], checkpoint_path: str | Path) -> 
     Raises:
         CheckpointError: if the contents are those of another version.
     """
+
+    def misfit(why: str) -> CheckpointError:
+        return CheckpointError(
+            f"{checkpoint_path} does not fit this version of hybridgen's {contents['hybridgen_model']}: {why}"
+        )
+
     try:
         model = cls(**contents["options"], codec=contents["codec"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # An attribute that is missing is that of a codec of another kind.
+        raise misfit(next(iter(str(error).splitlines()), type(error).__name__)) from error
+    try:
         model.load_state_dict(contents["state_dict"])
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{checkpoint_path} does not fit this version of hybridgen's {contents['hybridgen_model']}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        try:
+            what = first_mismatch(contents["state_dict"], model.state_dict())
+        except AttributeError:  # some of it is no weight
+            what = "some of its weights are no tensors"
+        raise misfit(what or " ".join(str(error).split())) from error
     return model.eval()
 
 

@@ -61,9 +61,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    kinds = {"format": int, "model": str, "options": dict, "codec": dict, "shared": dict}
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or not {"format", "model", "options", "codec", "shared"} <= config.keys():
+        if not isinstance(config, dict) or not all(isinstance(config.get(k), kind) for k, kind in kinds.items()):
             raise ValueError
         if config["format"] not in (FORMAT, INT8_FORMAT):
             raise ValueError(f"format {config['format']}")
@@ -77,6 +78,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (OSError, SafetensorError, LookupError):
         raise ValueError(f"{folder / WEIGHTS} is missing or damaged: export it again") from None
     for twin, name in config["shared"].items():
+        if not isinstance(name, str) or name not in weights:
+            raise ValueError(
+                f"{folder / CONFIG} shares the weight {name!r}, which {folder / WEIGHTS} has not: export it again"
+            )
         weights[twin] = weights[name]
     return config, weights
 
@@ -97,7 +102,20 @@ def load_network(folder: str | Path) -> TokenNetwork:
     config, weights = read_folder(folder)
     if config["model"] != "LanguageModel":
         raise ValueError(f"{folder} holds a {config['model']}: load it by hybridgen.load, which needs Lightning")
-    options, codec = config["options"], codecs.from_config(config["codec"])
+    try:
+        network = _network_of(config["options"], codecs.from_config(config["codec"]))
+        wanted = network.state_dict().keys()
+        network.load_state_dict({name: value for name, value in weights.items() if name in wanted})
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{folder / CONFIG} and {WEIGHTS} beside it are not of one LanguageModel ({said}): export it again"
+        ) from error
+    return network.eval()
+
+
+def _network_of(options: dict[str, Any], codec: Any) -> TokenNetwork:
+    """The network that a language model of these options has, with weights still to be loaded."""
     defaults = {"cell": "lstm", "hidden_size": 256, "num_layers": 2}
     network = TokenNetwork(
         stack=defaults | (options["stack"] or {}) | {"input_size": options["embedding_size"]},
@@ -107,10 +125,8 @@ def load_network(folder: str | Path) -> TokenNetwork:
         head_options=options["head_options"],
         tied=options["tie_weights"],
     )
-    wanted = network.state_dict().keys()
-    network.load_state_dict({name: value for name, value in weights.items() if name in wanted})
     network.codec = codec
-    return network.eval()
+    return network
 
 
 def write_whole(path: Path, content: bytes) -> Path:

@@ -66,19 +66,24 @@ def check_fit(checkpoint: dict[str, Any], model: Any, *, training: bool) -> None
         _check_training(changed)
 
 
-def _check_sizes(checkpoint: dict[str, Any], model: Any, changed: dict[str, tuple[Any, Any]]) -> None:
-    saved, own = checkpoint["state_dict"], model.state_dict()
+def first_mismatch(saved: dict[str, Any], own: dict[str, Any]) -> str | None:
+    """The first weight, by name, that a checkpoint has and a model has not, or in another size; None where all fit."""
     shapes, expected = ({name: tuple(v.shape) for name, v in state.items()} for state in (saved, own))
     odd = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
     if not odd:
-        return
+        return None
     example = odd[0]
     if example not in saved:
-        what = f"{example} is not in the checkpoint"
-    elif example not in own:
-        what = f"{example} of the checkpoint is not in the model"
-    else:
-        what = f"{example} is {shapes[example]} in the checkpoint and {expected[example]} in the model"
+        return f"{example} is not in the checkpoint"
+    if example not in own:
+        return f"{example} of the checkpoint is not in the model"
+    return f"{example} is {shapes[example]} in the checkpoint and {expected[example]} in the model"
+
+
+def _check_sizes(checkpoint: dict[str, Any], model: Any, changed: dict[str, tuple[Any, Any]]) -> None:
+    what = first_mismatch(checkpoint["state_dict"], model.state_dict())
+    if what is None:
+        return
     changed = {name: pair for name, pair in changed.items() if not _HARMLESS.search(name)} or changed
     if changed:
         options = ", ".join(f"model.{name} was {old} and is {new}" for name, (old, new) in changed.items())

@@ -73,9 +73,9 @@ def verify(path: str | Path) -> str:
         CheckpointError: if there is no such file, it is damaged, or it is something else; the message says which.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}: give the path of a .ckpt file")
     try:
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint at {path}: give the path of a .ckpt file")
         size = path.stat().st_size
         if size == 0:
             raise CheckpointError(f"{path} is no checkpoint, it is empty: {_other(path)}")
@@ -85,12 +85,14 @@ def verify(path: str | Path) -> str:
                 found = f"its {size} bytes fail the checksum in {manifest_of(path).name}"
                 raise CheckpointError(f"{path} is damaged ({found}): {_other(path)}")
             return "sha256"
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path} is no checkpoint, or it was cut short: {_other(path)}")
+        with path.open("rb") as file:  # by its path, is_zipfile would take one that cannot be read for another kind
+            if not zipfile.is_zipfile(file):
+                raise CheckpointError(f"{path} is no checkpoint, or it was cut short: {_other(path)}")
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+        what = f"{path} cannot be read ({error.strerror or error})"
+        raise CheckpointError(f"{what}: check the path and its permissions, or give another file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -119,7 +121,26 @@ def read(path: str | Path, *, complete: bool = True) -> dict[str, Any]:
         raise CheckpointError(f"{path} {refused(error)}") from None
     if not isinstance(checkpoint, dict) or (complete and not checkpoint.keys() >= _PARTS):
         raise CheckpointError(f"{path} is no checkpoint of a hybridgen model: give a file that hybridgen fit wrote")
+    if complete:
+        _check_parts(path, checkpoint)
     return checkpoint
+
+
+def _check_parts(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Refuse a file whose parts have the right names alone.
+
+    Raises:
+        CheckpointError: naming the first that is something else.
+    """
+    kinds = {"hybridgen_model": str, "options": dict, "codec": dict | None, "state_dict": dict}
+    kinds["hybridgen_resume"] = dict
+    for name, kind in kinds.items():
+        value = checkpoint.get(name, {})  # older ones have nothing to resume by
+        if not isinstance(value, kind):
+            raise CheckpointError(
+                f"{path} is no checkpoint of a hybridgen model, its {name} is a {type(value).__name__}: give a file "
+                "that hybridgen fit wrote"
+            )
 
 
 def refused(error: Exception) -> str:

@@ -121,6 +121,33 @@ def test_weights_that_are_no_export_or_damaged_are_one_sentence(tmp_path, capsys
         load_network(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"shared": ["a"]}, "config.json is missing or not what"),
+        ({"shared": {"a": "nowhere"}}, "shares the weight 'nowhere', which"),
+        ({"shared": {"a": ["b"]}}, "shares the weight ['b'], which"),
+        ({"options": [1]}, "config.json is missing or not what"),
+        ({"codec": 5}, "config.json is missing or not what"),
+        ({"options": {}}, "stack"),
+        ({"shared": {}}, "head"),
+    ],
+)
+def test_a_configuration_of_weights_that_is_damaged_is_one_sentence(parts, said, tmp_path, capsys):
+    out = tmp_path / "weights"
+    assert main(["export", "--ckpt", str(checkpoint(tmp_path)), "--format", "safetensors", "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | parts))
+    capsys.readouterr()
+    assert main(["sample", "--ckpt", str(out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0
+    with pytest.raises(ValueError, match=r"export it again") as caught:
+        load_network(out)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_other_models_have_no_token_graph():
     from hybridgen.models import SequenceGAN
 

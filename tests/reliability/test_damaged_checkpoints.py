@@ -1,5 +1,6 @@
 """Whatever a checkpoint file turns into, it is told in one sentence, and nothing in it is ever run."""
 
+import errno
 import functools
 import json
 import pickle
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ import yaml
 from command_line import hybridgen
 from small_command import fit, mistake
 
+from hybridgen.codecs import CharacterCodec, PianoRollCodec
 from hybridgen.commands import resuming
 from hybridgen.models import LanguageModel
 from hybridgen.reliability.atomic import save
@@ -250,3 +253,88 @@ def test_tensors_of_one_memory_are_counted_once(tmp_path):
     save(parts | {"state_dict": {"a": weight, "b": weight}}, tmp_path / "a.ckpt")
     loaded = read(tmp_path / "a.ckpt")["state_dict"]
     assert loaded["a"].data_ptr() == loaded["b"].data_ptr()
+
+
+# What has the right parts, with something else in them ------------------------------------------------------------
+
+
+def malformed(path, **parts):
+    """A checkpoint of a small language model, some parts of which are others."""
+    codec = CharacterCodec.train(["abc"]).to_config()
+    model = LanguageModel(stack={"cell": "gru", "hidden_size": 4}, embedding_size=4, codec=codec)
+    contents = {"hybridgen_model": "LanguageModel", "options": dict(model.options), "codec": codec}
+    contents |= {"state_dict": model.state_dict(), **parts}
+    torch.save(contents, path)
+    return path
+
+
+ROLLS = PianoRollCodec().to_config()
+MISFITS = {
+    "codec": ({"codec": 5}, "its codec is a int: give a file that hybridgen fit wrote"),
+    "options": ({"options": ["a"]}, "its options is a list"),
+    "weights": ({"state_dict": ["a"]}, "its state_dict is a list"),
+    "resume": ({"hybridgen_resume": ["a"]}, "its hybridgen_resume is a list"),
+    "codec of another kind": ({"codec": ROLLS}, "does not fit this version of hybridgen's LanguageModel: "),
+    "no such codec": ({"codec": {"codec": "morse", "version": 1}}, "there is no codec 'morse'"),
+    "other option": ({"options": {"stacks": 3}}, "unexpected keyword argument 'stacks'"),
+    "fewer weights": ({"state_dict": {}}, "LanguageModel: embedding.weight is not in the checkpoint"),
+    "other sizes": ({"state_dict": "larger"}, "embedding.weight is (9, 4) in the checkpoint and (3, 4) in the model"),
+    "no weights": ({"state_dict": "numbers"}, "some of its weights are no tensors"),
+}
+
+
+@pytest.mark.parametrize(("parts", "said"), MISFITS.values(), ids=MISFITS)
+def test_parts_that_do_not_fit_are_named(parts, said, tmp_path):
+    path = malformed(tmp_path / "odd.ckpt")
+    weights = read(path)["state_dict"]
+    states = {"larger": weights | {"embedding.weight": torch.ones(9, 4)}, "numbers": dict.fromkeys(weights, 1.0)}
+    state = parts.get("state_dict")
+    malformed(path, **(parts | {"state_dict": states[state]} if isinstance(state, str) else parts))
+    for command in (["sample", "--ckpt", path], ["score", "--ckpt", path, __file__]):
+        sentence = mistake(hybridgen(*command, cwd=tmp_path))
+        assert f"{path} " in sentence
+        assert said in sentence
+        assert not sentence.endswith(":")
+
+
+def test_show_tells_of_every_file_whatever_the_others_are(tmp_path):
+    good = malformed(tmp_path / "good.ckpt")
+    metrics = {"val/loss": torch.tensor(float("nan")), "val/other": torch.tensor([1.0, 2.0])}
+    odd = malformed(
+        tmp_path / "odd.ckpt",
+        options={"weights": torch.ones(2), "scale": float("inf"), 3: {"a": (1, 2)}},
+        hybridgen_resume={"metrics": metrics, "ranks": 5},
+        state_dict={"a": 5, "b": torch.ones(3)},
+    )
+    broken = [malformed(tmp_path / f"{name}.ckpt", **parts) for name, (parts, _) in list(MISFITS.items())[:4]]
+    (tmp_path / "empty").mkdir()
+    files = [tmp_path / "empty", "x" * 300, *broken, odd, tmp_path / "none.ckpt", good]
+    shown = hybridgen("checkpoint", "show", *files, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert shown.stdout.count("LanguageModel") == 2
+    told = shown.stderr.splitlines()
+    assert len(told) == len(files) - 2
+    assert all(line.startswith("hybridgen: error: ") for line in told)
+    assert "there is no checkpoint in" in told[0]
+    assert "File name too long" in told[1]
+
+    as_json = hybridgen("checkpoint", "show", *files, "--json", cwd=tmp_path)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in as_json.stdout.splitlines()]
+    assert [row["file"] for row in rows] == list(map(str, files))
+    found = rows[-3]
+    assert found["metrics"] == {"val/loss": None, "val/other": "a Tensor"}
+    assert found["options"] == {"weights": "a Tensor", "scale": None, "3": {"a": [1, 2]}}
+    assert (found["weights"], found["tensors"], found["processes"]) == (3, 1, 1)
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_another_kind(tmp_path, monkeypatch):
+    path, plain = malformed(tmp_path / "secret.ckpt"), Path.open
+
+    def refuse(self, *arguments, **options):
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    sentence = mistake(hybridgen("sample", "--ckpt", path, cwd=tmp_path))
+    assert f"{path} cannot be read (Permission denied): check the path and its permissions" in sentence
