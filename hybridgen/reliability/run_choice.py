@@ -75,7 +75,7 @@ def automatic(root: str | Path, name: str, limits: dict[str, Any]) -> tuple[Choi
         CheckpointError: if the newest run has checkpoints, none of them whole.
     """
     parent = Path(root) / name
-    numbers = [int(p.name) for p in parent.glob("*") if p.name.isdigit() and p.is_dir()] if parent.is_dir() else []
+    numbers = [int(p.name) for p in parent.glob("*") if p.name.isdecimal() and p.is_dir()] if parent.is_dir() else []
     for number in sorted(numbers, reverse=True):
         folder = parent / str(number)
         found = _newest(folder / CHECKPOINTS)

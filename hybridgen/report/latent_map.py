@@ -36,7 +36,7 @@ def map_latents(model: Any, text: str | None, *, most: int = 250) -> LatentMap |
         most: sentences, at most.
 
     Raises:
-        ValueError: if the model cannot read a sentence.
+        ValueError: if the model cannot read a sentence, or computes what is no number.
     """
     if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.codec, "vocab_size")):
         return None
@@ -49,6 +49,8 @@ def map_latents(model: Any, text: str | None, *, most: int = 250) -> LatentMap |
         return None
     with torch.no_grad():
         means = model.encode(texts).mean.float().cpu()
+    if not torch.isfinite(means).all():
+        raise ValueError("what the model computes is not finite")
     centred = means - means.mean(0)
     _, scales, directions = torch.linalg.svd(centred, full_matrices=False)
     if len(scales) < 2:

@@ -39,7 +39,7 @@ def results_of(run: Run) -> Results:
         folder, key = experiments.experiments_folder(), name.replace("/", "-")
         recorded = _read(folder / "results" / f"{key}.json")
         published = recorded.get("published") or _read(folder / "published.json").get(key) or []
-        metrics = recorded.get("metrics") or {}
+        metrics = _metrics(recorded)
         shown = {each.get("metric") for each in published} | {row.metric for row in rows}
         shown = [metric for metric in metrics if metric in shown] or list(metrics)
         seeds = len(recorded.get("seeds") or [])
@@ -62,13 +62,13 @@ def own_rows(run: Run) -> list[Row]:
     rows = []
     tested = _read(run.folder / FIGURES)
     part = " on a part of the data" if tested.get("limit_test_batches") is not None else ""
-    for name, value in (tested.get("metrics") or {}).items():
+    for name, value in _metrics(tested).items():
         rows.append(
             Row("this run", str(name), _number(value), f"hybridgen test, {tested.get('checkpoint')}{part}", "own")
         )
     for path in [*sorted(run.folder.glob("*/evaluation.json")), run.folder / "evaluation.json"]:
         found = _read(path)
-        for name, value in (found.get("metrics") or {}).items():
+        for name, value in _metrics(found).items():
             part = "" if found.get("iterations", 1) == 1 else f", {found['iterations']} of the published iterations"
             rows.append(Row("this run", str(name), _number(value), f"hybridgen evaluate{part}", "own"))
     if run.best is not None:
@@ -108,6 +108,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _metrics(found: dict[str, Any]) -> dict[str, Any]:
+    metrics = found.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _number(value: Any) -> str:

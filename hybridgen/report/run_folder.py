@@ -19,6 +19,12 @@ from hybridgen.run_record import RECORD, process_started, read_record
 _SIGNS = ("config.yaml", RECORD, "metrics.csv", "checkpoints")
 #: Seconds without a sign of life after which a run of another machine, or one without a record, is taken for dead.
 QUIET = 3600.0
+#: State of a run whose record holds what no run writes.
+UNREADABLE = "unreadable"
+#: Numbers of a record, and what they are below: times are seconds since 1970 that calendars have a date for.
+_NUMBERS = {"started": 1e11, "updated": 1e11} | dict.fromkeys(("seconds", "epochs", "steps", "parameters"), 1e15)
+_TEXTS = ("state", "error", "monitor", "step_metric", "model", "data", "host")
+_KINDS: dict[str, type] = {"argv": list, "versions": dict} | dict.fromkeys(_TEXTS, str)
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,17 @@ class Run:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says; empty for a run that has none."""
-        return read_record(self.folder)
+        """What ``run.json`` says; empty for a run that has none.
+
+        Something else than a run writes is left out, and makes its state ``unreadable``: a list of runs must not end
+        at one of them.
+        """
+        found = read_record(self.folder)
+        odd = [name for name, value in found.items() if not _as_written(name, value)]
+        if not odd:
+            return found
+        kept = {name: value for name, value in found.items() if name not in odd}
+        return kept | {"state": UNREADABLE, "error": f"{self.folder / RECORD} is damaged at {', '.join(odd)}"}
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -79,7 +94,8 @@ class Run:
     @property
     def monitor(self) -> str | None:
         """The logged value that the best checkpoint has least of, as far as it can be told."""
-        wanted = self.record.get("monitor") or self.config.get("monitor")
+        said = self.config.get("monitor")
+        wanted = self.record.get("monitor") or (said if isinstance(said, str) else None)
         known = [wanted, "val/loss", *sorted(name for name in self.curves if name.startswith("val/"))]
         return next((name for name in known if name in self.curves), wanted)
 
@@ -133,8 +149,17 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``finished``, ``running``, ``interrupted``, ``failed`` or ``died``; see :func:`run_state`."""
+        """``finished``, ``running``, ``interrupted``, ``failed``, ``died`` or ``unreadable``; see :func:`run_state`."""
         return run_state(self)
+
+
+def _as_written(name: str, value: Any) -> bool:
+    """Whether a value of ``run.json`` is of the kind that a run writes."""
+    if value is None:
+        return True
+    if name in _NUMBERS:
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _NUMBERS[name]
+    return isinstance(value, _KINDS.get(name, object))
 
 
 def run_state(run: Run, *, now: float | None = None) -> str:
@@ -150,7 +175,8 @@ def run_state(run: Run, *, now: float | None = None) -> str:
         return str(said)
     quiet = now - run.updated > QUIET
     if said == "running":
-        if run.record.get("host") == socket.gethostname():
+        # On Windows nothing asks after a process: signal 0, which does elsewhere, is Ctrl-C there and would end it.
+        if run.record.get("host") == socket.gethostname() and os.name != "nt":
             return "running" if _lives(run.record) else "died"
         return "died" if quiet else "running"
     trainer = run.config.get("trainer") if isinstance(run.config.get("trainer"), dict) else {}
@@ -187,7 +213,7 @@ def open_run(path: str | Path) -> Run:
         raise ValueError(f"there is no run folder {path}: `hybridgen runs` lists those there are")
     if is_run(folder):
         return Run(folder)
-    versions = [child for child in folder.iterdir() if child.name.isdigit() and is_run(child)]
+    versions = [child for child in folder.iterdir() if child.name.isdecimal() and is_run(child)]
     if not versions:
         raise ValueError(f"{path} is no run folder (no config.yaml, no metrics.csv): `hybridgen runs` lists them")
     return Run(max(versions, key=lambda child: int(child.name)))
@@ -215,7 +241,7 @@ def _walk(folder: Path, depth: int = 4) -> Iterator[Path]:
     except OSError:
         return
     for child in children:
-        if child.name.isdigit() and is_run(child):
+        if child.name.isdecimal() and is_run(child):
             yield child
         elif depth > 1 and not child.name.startswith("."):
             yield from _walk(child, depth - 1)

@@ -48,7 +48,7 @@ def read_units(model: Any, text: str | None) -> Units | None:
         text: to read; by default the model writes it itself.
 
     Raises:
-        ValueError: if the model cannot read the text.
+        ValueError: if the model cannot read the text, or computes what is no number.
     """
     stack = next((module for module in model.modules() if isinstance(module, Stack)), None)
     if stack is None or not (hasattr(model, "hidden") or hasattr(model, "encode")):
@@ -62,6 +62,8 @@ def read_units(model: Any, text: str | None) -> Units | None:
         tokens, outputs = _watch(model, stack, text)
     if len(tokens) < 8:
         return None
+    if not torch.isfinite(outputs).all():
+        raise ValueError("what the model computes is not finite")
     chosen = outputs.std(0).argsort(descending=True)[:MOST_UNITS].sort().values
     values = outputs[:, chosen].T.float().cpu().numpy()  # (units, tokens)
     sizes = np.abs(values).max(1).clip(min=1e-6)

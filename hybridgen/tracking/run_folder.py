@@ -37,7 +37,7 @@ def next_run_folder(root: str | Path, name: str) -> Path:
 
 def _make_next(parent: Path) -> Path:
     while True:
-        taken = [int(p.name) for p in parent.glob("*") if p.name.isdigit()] if parent.is_dir() else []
+        taken = [int(p.name) for p in parent.glob("*") if p.name.isdecimal()] if parent.is_dir() else []
         folder = parent / str(max(taken, default=-1) + 1)
         try:
             folder.mkdir(parents=True)

@@ -7,14 +7,19 @@ import socket
 import time
 
 import pytest
+import torch
+import yaml
 
 from hybridgen.cli import main
+from hybridgen.reliability.run_choice import automatic
+from hybridgen.report import run_folder
 from hybridgen.report.metrics import against, read_curves
 from hybridgen.report.run_folder import Run, find_runs, open_run, run_state, summary
 from hybridgen.report.wording import count, duration
 from hybridgen.run_record import process_started
+from hybridgen.tracking.run_folder import next_run_folder
 
-from .made_runs import made_run, write_checkpoint
+from .made_runs import TEXT, made_run, write_checkpoint
 
 
 def test_curves_leave_out_what_is_no_number_and_a_line_that_is_cut_short(tmp_path):
@@ -84,6 +89,76 @@ def test_half_written_folders_are_listed_all_the_same(tmp_path, capsys, content)
     assert len(lines) == 4
     assert any(line.startswith("broken/0") for line in lines)
     assert main(["report", str(broken), "--out", str(tmp_path / "r.html")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("started", "yesterday"),
+        ("started", 1e300),
+        ("updated", [1]),
+        ("seconds", float("nan")),
+        ("epochs", "x"),
+        ("parameters", {"a": 1}),
+        ("monitor", ["val/loss"]),
+        ("host", 3),
+        ("step_metric", ["a"]),
+        ("argv", 5),
+        ("versions", ["a"]),
+    ],
+)
+def test_a_record_that_no_run_writes_is_unreadable_and_hides_no_other_run(tmp_path, capsys, name, value):
+    made_run(tmp_path / "whole" / "0", model=False)
+    odd = made_run(tmp_path / "odd" / "0", model=False, **{name: value})
+    config = yaml.safe_load((odd / "config.yaml").read_text())
+    (odd / "config.yaml").write_text(yaml.safe_dump(config | {"monitor": ["val/loss"]}))
+    assert main(["runs", "--runs", str(tmp_path)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "unreadable" in lines["odd/0"]
+    assert "finished" in lines["whole/0"]
+    assert main(["runs", "--runs", str(tmp_path), "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out, parse_constant=pytest.fail)}
+    assert rows["odd/0"]["error"] == f"{odd / 'run.json'} is damaged at {name}"
+    assert main(["report", str(odd), "--out", str(tmp_path / "r.html")]) == 0
+
+
+@pytest.mark.parametrize("metrics", [["a"], "a", 5, None])
+def test_figures_that_are_no_table_are_left_out(metrics, tmp_path):
+    folder = made_run(tmp_path / "a" / "0", model=False)
+    for name in ("test.json", "evaluation.json"):
+        (folder / name).write_text(json.dumps({"metrics": metrics}))
+    assert main(["report", str(folder), "--out", str(tmp_path / "r.html")]) == 0
+
+
+def test_a_model_whose_weights_are_no_numbers_has_a_page_without_its_units(tmp_path):
+    folder = made_run(tmp_path / "a" / "0")
+    path = folder / "checkpoints" / "best.ckpt"
+    contents = torch.load(path, weights_only=True)
+    torch.save(contents | {"state_dict": {k: v * float("nan") for k, v in contents["state_dict"].items()}}, path)
+    (tmp_path / "text.txt").write_text(TEXT * 4)
+    out = tmp_path / "r.html"
+    assert main(["report", str(folder), "--text", str(tmp_path / "text.txt"), "--out", str(out)]) == 0
+    assert "Hidden units and latents are not shown: what the model computes is not finite" in out.read_text()
+
+
+def test_a_folder_named_by_what_is_no_number_is_no_version(tmp_path):
+    made_run(tmp_path / "a" / "0", model=False)
+    made_run(tmp_path / "a" / "²", model=False)
+    assert open_run(tmp_path / "a").folder.name == "0"
+    assert [run.name for run in find_runs(tmp_path)] == ["a/0"]
+    assert next_run_folder(tmp_path, "a").name == "1"
+    write_checkpoint(tmp_path / "a" / "0" / "checkpoints" / "last.ckpt")
+    assert automatic(tmp_path, "a", {"max_epochs": 5})[0].folder == tmp_path / "a" / "0"
+
+
+def test_no_signal_is_sent_where_it_would_end_the_run(tmp_path, monkeypatch):
+    record = {"state": "running", "host": socket.gethostname(), "process": os.getpid(), "updated": time.time()}
+    run = Run(made_run(tmp_path / "a" / "0", model=False, **record))
+    monkeypatch.setattr(run_folder.os, "name", "nt")
+    monkeypatch.setattr(run_folder.os, "kill", lambda *arguments: pytest.fail("a signal was sent"))
+    states = run_state(run), run_state(run, now=time.time() + 7200)
+    monkeypatch.undo()
+    assert states == ("running", "died")
 
 
 def test_runs_newest_first_and_as_json(tmp_path, capsys):
