@@ -31,6 +31,10 @@ DECODING = {
 }
 
 
+#: Beams are all searched at once, each with a copy of the state.
+MOST_BEAMS = 10_000
+
+
 def add_decoding(parser: Parser, *, greedy: bool = False) -> None:
     """Add the options to a command.
 
@@ -59,6 +63,8 @@ def decoding_from(options: argparse.Namespace) -> Any:
     """
     from hybridgen.generation import DecodingOptions
 
+    if options.num_beams > MOST_BEAMS:
+        raise ValueError(f"--num_beams is {options.num_beams}: give at most {MOST_BEAMS}")
     chosen = {name: getattr(options, name) for name in DECODING}
     do_sample = options.do_sample if hasattr(options, "do_sample") else not (options.greedy or options.num_beams > 1)
     return DecodingOptions(**chosen, do_sample=do_sample, stop_strings=tuple(options.stop or ()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgen.commands.decoding import DECODING
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, check_number
 from hybridgen.commands.sequence_files import told, write_things
 
 #: Options of this kind of model alone.
@@ -49,6 +49,8 @@ def write_sequences(model: Any, options: argparse.Namespace) -> None:
         raise ValueError(f"--{unfit[0]} is for models of text, but this is a {kind}: leave it out")
     if options.out is None:
         raise ValueError(f"a {kind} writes files: say where by --out")
+    if options.length is not None:
+        check_number("--length", options.length, 1)
     takes_temperature = "temperature" in inspect.signature(model.generate).parameters
     if not takes_temperature and options.temperature != 1.0:
         raise ValueError(f"--temperature is given, but a {kind} draws from no distribution per step: leave it out")

@@ -98,6 +98,7 @@ def test_a_sample_of_the_prior_alone_is_the_one_among_many(checkpoints, tmp_path
             "--num_samples is 5, but a search with --num_beams 2 finds 2 texts",
         ),
         (["--num_samples", "1000000000000"], "--num_samples is 1000000000000: give at most 1000000"),
+        (["--num_beams", "1000000000000"], "--num_beams is 1000000000000: give at most 10000"),
         (["--out", "."], "--out: . is a folder: give the path of a file"),
         (["--prompt", "-"], "--prompt - reads standard input, which is closed"),
     ],

@@ -135,6 +135,7 @@ def test_sounds_are_written_as_wav_with_a_manifest_and_compared(tmp_path, monkey
         (["--out", "x.csv", "--top_p", "0.5"], "--top_p"),
         (["--out", "x.csv", "--temperature", "0.5"], "--temperature"),
         (["--out", "x.csv", "--length", "0"], "length"),
+        (["--out", "x.csv", "--length", "1000000000000"], "--length is 1000000000000: give at most 1000000"),
         (["--out", "x.csv", "--num_samples", "1000000000000"], "--num_samples is 1000000000000: give at most"),
         (["--out", "x.csv", "--label", "dog"], "label"),
         (["--out", "x.docx"], "x.docx"),
