@@ -26,7 +26,7 @@ from hybridgen.cells.matmul import (
     product_into,
     weight_gradient,
 )
-from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_backward, lstm_forward
 
 
 class LSTM(Cell):
@@ -158,17 +158,12 @@ def _forward(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor 
     recurrent = weight_hh.t().contiguous()  # (H, 4H)
     gates[..., 2 * hidden : 3 * hidden] *= doubling(gates)
     recurrent[:, 2 * hidden : 3 * hidden] *= doubling(gates)
-    activate_ = lstm_gates_(gates)
-    tanh_c = gates.new_empty(*gates.shape[:2], hidden)
-    per_step, tanh_cs = gates.unbind(0), tanh_c.unbind(0)
-    i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+    tanh_c, advance = lstm_forward(gates)
+    per_step = gates.unbind(0)
 
     def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
-        h, c = new
         add_product_(per_step[t], read, recurrent)
-        activate_(t)
-        torch.mul(f[t], previous[1], out=c).addcmul_(i[t], g[t])
-        torch.mul(o[t], tanh_to(tanh_cs[t], c), out=h)
+        advance(t, previous[1], *new)
 
     return step, (gates, tanh_c)
 
@@ -183,19 +178,12 @@ def _backward(
     bias: Tensor | None,
 ) -> Any:
     gates, tanh_c = saved
-    _, f, _, o = gates.chunk(4, -1)
-    slopes = lstm_slopes(gates, previous[1], tanh_c)
-    slope_o = slopes.chunk(4, -1)[3]
-    of_c = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c)).unbind(0)  # d h / d c
-    per_step, of_o, fs = slopes.unbind(0), slope_o.unbind(0), f.unbind(0)
-    of_ifg = slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)  # (B, 3, H)
+    slopes, back = lstm_backward(gates, previous[1], tanh_c)
+    per_step = slopes.unbind(0)
 
     def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
-        grad_h, grad_c = grads
-        grad_c.addcmul_(grad_h, of_c[t])
-        of_o[t].mul_(grad_h)
-        of_ifg[t].mul_(grad_c.unsqueeze(1))
-        return product(per_step[t], weight_hh), [None, grad_c.mul_(fs[t])]
+        grad_c = back(t, *grads)
+        return product(per_step[t], weight_hh), [None, grad_c]
 
     def finish() -> tuple[Tensor | None, ...]:
         grad_inputs, grad_ih, grad_bias = input_gradients(slopes, inputs, weight_ih, bias)

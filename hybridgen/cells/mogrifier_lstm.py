@@ -16,7 +16,7 @@ from hybridgen.cells.base import Cell, HiddenAndCell
 from hybridgen.cells.handwritten import Kernel
 from hybridgen.cells.initialise import initialise_, set_forget_bias_
 from hybridgen.cells.matmul import add_product_, linear, product, product_to, weight_gradient
-from hybridgen.cells.pointwise import doubling, lstm_gates_, lstm_slopes, tanh_slope, tanh_to
+from hybridgen.cells.pointwise import doubling, lstm_backward, lstm_forward
 
 
 class MogrifierLSTM(Cell):
@@ -117,30 +117,22 @@ class MogrifierLSTM(Cell):
 # that read them: a round is then a product, a sigmoid and a multiplication.
 
 
-def _reads(rounds: int) -> tuple[list[float], float, float]:
-    """What the weights are multiplied by for each round's matrix, for the input weights and for the recurrent ones."""
-    of_x, of_h, of_rounds = 1.0, 1.0, []
-    for k in range(rounds):
-        of_rounds.append(of_h if k % 2 == 0 else of_x)
-        if k % 2 == 0:
-            of_x *= 2
-        else:
-            of_h *= 2
-    return of_rounds, of_x, of_h
+def _spared(times_gated: int) -> float:
+    """The factor that x or h lacks after it was gated so often."""
+    return 2.0**times_gated
 
 
 def _chains(matrices: tuple[Tensor, ...], rounds: int) -> list[list[Tensor]]:
     """The matrices of every round, the first of each with the factor that what it reads was spared."""
     length = len(matrices) // max(1, rounds)
-    of_rounds, _, _ = _reads(rounds)
-    chains = [list(matrices[k * length : (k + 1) * length]) for k in range(rounds)]
-    return [[factor * chain[0], *chain[1:]] for factor, chain in zip(of_rounds, chains, strict=True)]
+    chains = [matrices[k * length : (k + 1) * length] for k in range(rounds)]
+    # What round k reads was gated in every other round before.
+    return [[_spared((k + 1) // 2) * chain[0], *chain[1:]] for k, chain in enumerate(chains)]
 
 
 def _joined(weight_ih: Tensor, weight_hh: Tensor, rounds: int) -> Tensor:
     """Input and recurrent weights side by side, ``(4H, I + H)``: one product for the last x and h."""
-    _, of_x, of_h = _reads(rounds)
-    return torch.cat([of_x * weight_ih, of_h * weight_hh], 1)
+    return torch.cat([_spared((rounds + 1) // 2) * weight_ih, _spared(rounds // 2) * weight_hh], 1)
 
 
 def _forward(
@@ -161,19 +153,16 @@ def _forward(
     joined = _joined(weight_ih, weight_hh, rounds).t().contiguous()  # (I + H, 4H)
     for part in (gates, joined):
         part[..., 2 * hidden : 3 * hidden] *= doubling(gates)
-    activate_ = lstm_gates_(gates)
-    tanh_c = gates.new_empty(time, rows, hidden)
+    tanh_c, advance = lstm_forward(gates)
     chains = [[matrix.t().contiguous() for matrix in chain] for chain in _chains(matrices, rounds)]
     # Between the matrices of a chain, and after the last: its sigmoid.
     made = [[gates.new_empty(time, rows, matrix.shape[1]) for matrix in chain] for chain in chains]
     steps = [[part.unbind(0) for part in parts] for parts in made]
-    per_step, tanh_cs, xs = gates.unbind(0), tanh_c.unbind(0), inputs.unbind(0)
-    i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+    per_step, xs = gates.unbind(0), inputs.unbind(0)
     last = gates.new_empty(rows, width + hidden)
     last_x, last_h = last[:, :width], last[:, width:]
 
     def step(t: int, read: Tensor, previous: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> None:
-        h, c = new
         last_x.copy_(xs[t])
         last_h.copy_(read)
         for k, chain in enumerate(chains):
@@ -182,9 +171,7 @@ def _forward(
                 source = product_to(part[t], source, matrix)
             target.mul_(source.sigmoid_())
         add_product_(per_step[t], last, joined)
-        activate_(t)
-        torch.mul(f[t], previous[1], out=c).addcmul_(i[t], g[t])
-        torch.mul(o[t], tanh_to(tanh_cs[t], c), out=h)
+        advance(t, previous[1], *new)
 
     return step, (gates, tanh_c, *(part for parts in made for part in parts))
 
@@ -202,11 +189,8 @@ def _backward(
 ) -> Any:
     gates, tanh_c, *parts = saved
     width = inputs.shape[-1]
-    _, f, _, o = gates.chunk(4, -1)
-    slopes = lstm_slopes(gates, previous[1], tanh_c)
-    of_c = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c)).unbind(0)  # d h / d c
-    per_step, of_o, fs = slopes.unbind(0), slopes.chunk(4, -1)[3].unbind(0), f.unbind(0)
-    of_ifg = slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)  # (B, 3, H)
+    slopes, back = lstm_backward(gates, previous[1], tanh_c)
+    per_step = slopes.unbind(0)
     joined = _joined(weight_ih, weight_hh, rounds)
     chains = _chains(matrices, rounds)
     length = len(matrices) // max(1, rounds)
@@ -227,10 +211,7 @@ def _backward(
     between = [torch.empty_like(parts[k * length]) if length > 1 else None for k in range(rounds)]
 
     def step(t: int, grads: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
-        grad_h, grad_c = grads
-        grad_c.addcmul_(grad_h, of_c[t])
-        of_o[t].mul_(grad_h)
-        of_ifg[t].mul_(grad_c.unsqueeze(1))
+        grad_c = back(t, *grads)
         of_x, of_h = product(per_step[t], joined).tensor_split([width], 1)
         for k in range(rounds - 1, -1, -1):
             source, target = (of_h, of_x) if k % 2 == 0 else (of_x, of_h)
@@ -240,23 +221,22 @@ def _backward(
                 grad = product_to(between[k][t], grad, chains[k][1])
             add_product_(source, grad, chains[k][0])
         grads_of_x[t].copy_(of_x)
-        return of_h.contiguous(), [None, grad_c.mul_(fs[t])]
+        return of_h.contiguous(), [None, grad_c]
 
     def finish() -> tuple[Tensor | None, ...]:
-        of_rounds, of_x, of_h = _reads(rounds)
         found = []
         for k in range(rounds):
             outer = grads_of_gates[k]
             if between[k] is None:
-                found.append(of_rounds[k] * weight_gradient(sources[k], outer))
+                found.append(_spared((k + 1) // 2) * weight_gradient(sources[k], outer))
             else:
-                found.append(of_rounds[k] * weight_gradient(sources[k], between[k]))
+                found.append(_spared((k + 1) // 2) * weight_gradient(sources[k], between[k]))
                 found.append(weight_gradient(parts[k * length], outer))
         grad_bias = None if bias is None else slopes.sum((0, 1))
         return (
             grad_inputs,
-            of_x * weight_gradient(x, slopes),
-            of_h * weight_gradient(h, slopes),
+            _spared((rounds + 1) // 2) * weight_gradient(x, slopes),
+            _spared(rounds // 2) * weight_gradient(h, slopes),
             grad_bias,
             *found,
         )

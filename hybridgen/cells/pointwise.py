@@ -119,6 +119,50 @@ def lstm_slopes(gates: Tensor, previous_c: Tensor, tanh_c: Tensor) -> Tensor:
     return slopes
 
 
+def lstm_forward(gates: Tensor) -> tuple[Tensor, Callable[[int, Tensor, Tensor, Tensor], None]]:
+    """For ``gates (T, B, 4H)`` in the order i, f, g, o: an LSTM's step from the sums before activation.
+
+    Returns:
+        tanh of c, ``(T, B, H)``, which the steps fill; and ``(t, previous c, h, c) -> None``, which activates the gates
+        of step t in place (g must have been multiplied by :func:`doubling`) and writes h and c, ``(B, H)`` each.
+    """
+    activate_ = lstm_gates_(gates)
+    tanh_c = gates.new_empty(*gates.shape[:2], gates.shape[-1] // 4)
+    tanh_cs = tanh_c.unbind(0)
+    i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+
+    def step(t: int, previous_c: Tensor, h: Tensor, c: Tensor) -> None:
+        activate_(t)
+        torch.mul(f[t], previous_c, out=c).addcmul_(i[t], g[t])
+        torch.mul(o[t], tanh_to(tanh_cs[t], c), out=h)
+
+    return tanh_c, step
+
+
+def lstm_backward(
+    gates: Tensor, previous_c: Tensor, tanh_c: Tensor
+) -> tuple[Tensor, Callable[[int, Tensor, Tensor], Tensor]]:
+    """The way back of :func:`lstm_forward`; arguments as of :func:`lstm_slopes`.
+
+    Returns:
+        The slopes ``(T, B, 4H)``, of which each step makes the gradient before activation; and
+        ``(t, gradient of h, gradient of c) -> gradient of the c before``, ``(B, H)`` each, the last in place.
+    """
+    _, f, _, o = gates.chunk(4, -1)
+    slopes = lstm_slopes(gates, previous_c, tanh_c)
+    of_c = tanh_slope(o, tanh_c, out=torch.empty_like(tanh_c)).unbind(0)  # d h / d c
+    of_o, fs = slopes.chunk(4, -1)[3].unbind(0), f.unbind(0)
+    of_ifg = slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)  # (B, 3, H)
+
+    def step(t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
+        grad_c.addcmul_(grad_h, of_c[t])
+        of_o[t].mul_(grad_h)
+        of_ifg[t].mul_(grad_c.unsqueeze(1))
+        return grad_c.mul_(fs[t])
+
+    return slopes, step
+
+
 def checked_activation(name: str) -> str:
     """``name``, if it is an activation that the simple cells know.
 
