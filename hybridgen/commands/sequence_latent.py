@@ -148,14 +148,15 @@ def _check_draws(options: argparse.Namespace, model: Any) -> None:
         ValueError: naming the first that has not.
     """
     from_posterior = bool(getattr(options, "posterior_sample", False))
+    seeded = options.seed != DECODING["seed"].default
     if not hasattr(model, "posterior_of"):
-        given = {"do_sample": options.do_sample, "posterior_sample": from_posterior, "seed": options.seed != 0}
+        given = {"do_sample": options.do_sample, "posterior_sample": from_posterior, "seed": seeded}
         odd = next((name for name, there in given.items() if there), None)
         if odd is not None:
             raise ValueError(
                 f"--{odd} is of draws, but a {type(model).__name__} reconstructs without any: leave it out"
             )
-    if options.seed != DECODING["seed"].default and not (options.do_sample or from_posterior):
+    if seeded and not (options.do_sample or from_posterior):
         raise ValueError("--seed is of draws: add --do_sample, or leave it out")
 
 

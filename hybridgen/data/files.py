@@ -65,7 +65,7 @@ def whole_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 def is_special(path: Path) -> bool:
     """Whether something is there that must be written into and never replaced: a device, a pipe, ``/dev/stdout``."""
-    return path.exists() and not (path.is_file() and path.parts[:2] not in (("/", "dev"), ("/", "proc")))
+    return path.exists() and (not path.is_file() or path.parts[:2] in (("/", "dev"), ("/", "proc")))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from hybridgen.data.lines import Lines
 from hybridgen.evaluation.latent_distance import energy_distance
 from hybridgen.generation import DecodingOptions, Samples
 from hybridgen.models import text_vae_generation as generation
-from hybridgen.models.processes import gathered, processes, shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, processes, refuse_half_precision, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_output import perceptron
 from hybridgen.models.text_vae import TextVAE
 from hybridgen.objectives import adversarial
@@ -146,8 +146,7 @@ class LatentGAN(pl.LightningModule):
             ValueError: if the precision is 16, the data are no sentences, or their codec is another than the VAE was
                 trained with.
         """
-        if str(self.trainer.precision).startswith("16"):
-            raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
+        refuse_half_precision(self.trainer)
         data = self.trainer.datamodule
         if data is None:
             return

@@ -9,6 +9,16 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 from torch import Tensor, nn
 
 
+def refuse_half_precision(trainer: Any) -> None:
+    """Refuse to train with a penalty of gradients in float16.
+
+    Raises:
+        ValueError: if the trainer's precision is that.
+    """
+    if str(trainer.precision).startswith("16"):
+        raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
+
+
 def shared(values: Mapping[str, Tensor | float], count: int, device: torch.device) -> tuple[float, dict[str, Any]]:
     """This process's share of a batch that all processes have together, and the means over that batch.
 

@@ -20,7 +20,7 @@ from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
 from hybridgen.models.calibration import Calibration, Maps
 from hybridgen.models.optimisation import rate_factor
-from hybridgen.models.processes import gathered, shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
 from hybridgen.models.sequence_autoencoder import SequenceAutoencoder
 from hybridgen.models.sequence_gan_options import check_options, part_at, random_of
 from hybridgen.models.sequence_gan_parts import (
@@ -237,8 +237,7 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
         if data is None:
             return
         train_parts_in_turn(self)
-        if str(self.trainer.precision).startswith("16"):
-            raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
+        refuse_half_precision(self.trainer)
         if stage == "fit":
             sequences = data.sequences("train")
             if self.codec is None:

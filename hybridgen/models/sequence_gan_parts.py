@@ -50,6 +50,17 @@ class Layout:
             tuple(getattr(codec, "attribute_groups", ())),
         )
 
+    def check_conditions(self, given: Any, wanted: str) -> None:
+        """Check that conditions are given where there were such in training, and only there.
+
+        Raises:
+            ValueError: if it is not so; ``wanted`` says what to give.
+        """
+        if given is None and self.num_conditions:
+            raise ValueError(f"this model was trained with conditions: give {wanted}")
+        if given is not None and not self.num_conditions:
+            raise ValueError("this model was trained without conditions: leave conditions out")
+
     @property
     def num_features(self) -> int:
         """F."""

@@ -99,10 +99,7 @@ class Sampling:
             raise ValueError(f"num_samples is {num_samples}: give at least 1")
         if length is not None and length < 1:
             raise ValueError(f"length is {length}: give at least 1")
-        if conditions is None and self.layout.num_conditions:
-            raise ValueError("this model was trained with conditions: give what they are, conditions=")
-        if conditions is not None and not self.layout.num_conditions:
-            raise ValueError("this model was trained without conditions: leave conditions out")
+        self.layout.check_conditions(conditions, "what they are, conditions=")
         if conditions is not None:
             if length is not None and length > len(conditions):
                 raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.models.optimisation import rate_factor, tell_epoch_length
-from hybridgen.models.processes import gathered, shared, train_parts_in_turn
+from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_parts import RecurrentCritic
 from hybridgen.models.sequence_gan_training import Updates
@@ -213,8 +213,7 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         if data is None:
             return
         train_parts_in_turn(self)
-        if str(self.trainer.precision).startswith("16"):
-            raise ValueError("precision 16 loses the gradient of a gradient: use 32 or bf16-mixed")
+        refuse_half_precision(self.trainer)
         if stage == "fit":
             lengths, labels = _lengths_of(data, self.trainer.strategy.root_device)
             if self.codec is None:

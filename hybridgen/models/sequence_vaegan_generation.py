@@ -109,10 +109,7 @@ class Generation:
         for name, value in (("num_samples", num_samples), ("length", 1 if length is None else length)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: give a whole number of at least 1")
-        if conditions is None and self.layout.num_conditions:
-            raise ValueError("this model was trained with conditions: give what they are, conditions=")
-        if conditions is not None and not self.layout.num_conditions:
-            raise ValueError("this model was trained without conditions: leave conditions out")
+        self.layout.check_conditions(conditions, "what they are, conditions=")
         if conditions is not None:
             if length is not None and length > len(conditions):
                 raise ValueError(f"length is {length}, but conditions have {len(conditions)} steps: give as many")
@@ -305,10 +302,7 @@ class Generation:
         width = self.layout.num_features
         if not sequences or any(s.dim() != 2 or s.shape[1] != width or not len(s) for s in sequences):
             raise ValueError(f"sequences must have the shape (T, {width}) with T at least 1: give at least one such")
-        if conditions is None and self.layout.num_conditions:
-            raise ValueError("this model was trained with conditions: give those of each sequence")
-        if conditions is not None and not self.layout.num_conditions:
-            raise ValueError("this model was trained without conditions: leave conditions out")
+        self.layout.check_conditions(conditions, "those of each sequence")
         numbers = self._label_numbers(labels, len(sequences))
         if self.layout.num_labels and numbers is None:
             raise ValueError("this model is conditional: give the label of each sequence")
