@@ -44,7 +44,7 @@ def check_out_folder(out: str | None) -> None:
         raise ValueError(f"--out: {file} is a file: give a folder")
 
 
-def check_out_file(out: str | None) -> None:
+def check_out_file(out: str | None, option: str = "--out") -> None:
     """Refuse a file that could not be written before anything is computed.
 
     Raises:
@@ -53,9 +53,9 @@ def check_out_file(out: str | None) -> None:
     if out is None:
         return
     if Path(out).is_dir():
-        raise ValueError(f"--out: {out} is a folder: give the path of a file")
+        raise ValueError(f"{option}: {out} is a folder: give the path of a file")
     if not Path(out).resolve().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {Path(out).parent}: make it first")
+        raise ValueError(f"{option}: there is no folder {Path(out).parent}: make it first")
 
 
 def one_sentence(message: str) -> str:

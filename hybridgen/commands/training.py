@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from hybridgen.commands import resuming, wandb_options
 from hybridgen.commands.explaining import explain, with_named_configs
 from hybridgen.commands.launching import launched, processes, script, unused_gpu
+from hybridgen.commands.options import check_out_file
 from hybridgen.commands.trainer_fit import check_trainer
 from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
 from hybridgen.reliability.run_choice import Choice, lock, unlock
@@ -133,7 +134,8 @@ class TrainingCLI(LightningCLI):
         plugins, training = self.config_init[self.subcommand].trainer.plugins, self.subcommand == "fit"
         kwargs["plugins"] = checkpoint_plugins(plugins, config, self.model, self.choice, training=training)
         if self.subcommand == "predict":
-            callbacks.append(WritePredictions(_writable(config.predictions)))
+            check_out_file(config.predictions, "--predictions")
+            callbacks.append(WritePredictions(config.predictions))
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             name = config.name or _name_of(config)
             going_on = self.choice is not None and self.choice.folder is not None
@@ -162,15 +164,6 @@ class TrainingCLI(LightningCLI):
         for line in (processes(self.trainer), unused_gpu(self.trainer)):
             if line is not None:
                 print(line, file=sys.stderr)
-
-
-def _writable(path: str) -> Path:
-    folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise ValueError(f"--predictions: there is no folder {folder}: make it first")
-    if Path(path).is_dir():
-        raise ValueError(f"--predictions: {path} is a folder: name a file in it")
-    return Path(path)
 
 
 def _check_seed(seed: Any) -> None:
