@@ -5,8 +5,9 @@ A cell offers it by a method ``fused_weights() -> (mode, weights) | None``: the 
 leave torch's mathematics.
 """
 
+import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from hybridgen.cells.state import select_last, where
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
+
+# cuDNN wants all weights in one piece and copies them together in each call: microseconds, and nothing a user can mend.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 
 def offered(cell: "Cell") -> bool:
@@ -59,8 +63,15 @@ def refusal(call: Call) -> str | None:
     return None
 
 
-def _computes_in_autocast_type() -> bool:
-    """Whether oneDNN computes in the CPU's autocast type here: without AVX-512, in neither half precision."""
+def _computes_in_autocast_type(inputs: Tensor, mode: str) -> bool:
+    """Whether the kernel can be left to autocast.
+
+    oneDNN's LSTM raises in a half precision that the processor has not (without AVX-512, both). On a GPU autocast takes
+    float16 whatever type was asked for (``aten/src/ATen/cudnn/AutocastRNN.cpp``), which overflows where bfloat16 would
+    not; in float32 cuDNN uses the matrix units too (TF32).
+    """
+    if inputs.is_cuda or mode != "lstm":
+        return not inputs.is_cuda
     dtype = torch.get_autocast_dtype("cpu")
     if dtype is torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -71,9 +82,8 @@ def run(call: Call) -> tuple[Tensor, Any, Any]:
     """Walk a call; the contract of :func:`through_time.walk`'s ways."""
     cell = call.cell
     mode, weights = cell.fused_weights()
-    on_cpu = call.inputs.device.type == "cpu"
-    if on_cpu and mode == "lstm" and autocasts("cpu") and not _computes_in_autocast_type():
-        # oneDNN's LSTM, which would raise: on such a processor it stays in the type of its weights.
+    if autocasts(call.inputs.device.type) and not _computes_in_autocast_type(call.inputs, mode):
+        # It stays in the type of its weights.
         with without_autocast(call.inputs):
             return run(replace(call, inputs=call.inputs.to(weights[0].dtype)))
     function = getattr(torch, mode)
@@ -81,8 +91,8 @@ def run(call: Call) -> tuple[Tensor, Any, Any]:
     initial = hidden if mode == "lstm" else hidden[0]
     # has_biases, num_layers, dropout, train, bidirectional
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)
-    if call.lengths is not None and has_onednn_kernel(cell, call.inputs):
-        return _frozen_past_the_end(call, weights, options)
+    if call.lengths is not None and (has_onednn_kernel(cell, call.inputs) or call.inputs.is_cuda):
+        return _over_the_padding(call, mode, weights, options)
     if call.lengths is None:
         outputs, *last = function(call.inputs, initial, weights, *options, True)
     else:
@@ -103,20 +113,41 @@ def run(call: Call) -> tuple[Tensor, Any, Any]:
     return outputs, state, cell.State(outputs) if call.return_states else None
 
 
-def _frozen_past_the_end(call: Call, weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
-    """oneDNN's LSTM with lengths, which it does not know: past a row's end one more input shuts the input gate
-    and opens the forget gate to exactly 0 and 1, so that c stays what it was; h is read off at the end."""
+def _over_the_padding(call: Call, mode: str, weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
+    """A call with lengths by a kernel that knows none: it goes on over what is past a row's end.
+
+    What it makes of that is not used: the last state is read off the outputs. The LSTM's c, which no output shows, is
+    held as it was by further inputs, 1 past the end, that shut the input gate and open the forget gate to exactly 0 and
+    1. (On a GPU the packed sequences that torch offers instead make the processor wait for it, for their lengths.)
+    """
+    state = call.cell.State
+    if mode != "lstm":
+        outputs, _ = getattr(torch, mode)(call.inputs, call.state[0].unsqueeze(0).contiguous(), weights, *options, True)
+        last = select_last(state(outputs), call.lengths, call.state)
+        last = state(last[0].to(call.state[0].dtype))
+        return outputs, last, state(outputs) if call.return_states else None
     weight_ih, *rest = weights
     hidden = call.cell.hidden_size
-    shut = weight_ih.new_zeros(4 * hidden, 1)
-    shut[:hidden], shut[hidden : 2 * hidden] = -_SATURATING, _SATURATING
-    padding = (~call.valid).unsqueeze(-1).to(call.inputs.dtype)  # (B, T, 1)
+    # A GPU's matrix units want widths of whole eights.
+    more = 8 - call.inputs.shape[-1] % 8 if call.inputs.is_cuda else 1
+    shut = weight_ih.new_zeros(4 * hidden, more)
+    saturating = _saturating(call.inputs)
+    shut[:hidden, 0], shut[hidden : 2 * hidden, 0] = -saturating, saturating
+    padding = (~call.valid).unsqueeze(-1).to(call.inputs.dtype).expand(-1, -1, more)  # (B, T, more)
     inputs, weights = torch.cat([call.inputs, padding], -1), [torch.cat([weight_ih, shut], 1), *rest]
     initial = tuple(s.unsqueeze(0).contiguous() for s in call.state)
     outputs, _, c = torch.lstm(inputs, initial, weights, *options, True)
-    h = select_last(call.cell.State(outputs, outputs), call.lengths, call.state).h
-    return outputs, call.cell.State(h.to(call.state.h.dtype), c.squeeze(0).to(call.state.c.dtype)), None
+    h = select_last(_Outputs(outputs), call.lengths, _Outputs(call.state.h)).h
+    return outputs, state(h.to(call.state.h.dtype), c.squeeze(0).to(call.state.c.dtype)), None
 
 
-#: A gate's input at which its sigmoid is exactly 0 or 1 in float32, whatever the other inputs say.
-_SATURATING = 1e6
+class _Outputs(NamedTuple):
+    """What is read off the outputs, ``(B, T, output_size)`` or ``(B, output_size)``."""
+
+    h: Tensor
+
+
+def _saturating(inputs: Tensor) -> float:
+    """A gate's input at which its sigmoid is exactly 0 or 1, whatever the other inputs say."""
+    half = autocasts(inputs.device.type) and torch.get_autocast_dtype(inputs.device.type) is torch.float16
+    return 3e4 if half or inputs.dtype is torch.float16 else 1e6  # what float16 can still hold

@@ -107,7 +107,9 @@ class LSTM(Cell):
         """One step by torch's cell function; see :func:`fused.step`."""
         if self.coupled_gates or self.projection_size:
             return None
-        return HiddenAndCell(*torch.lstm_cell(input, state, self.weight_ih, self.weight_hh, self.bias, None))
+        # torch's kernel on a GPU takes both biases or neither.
+        inner = torch.zeros_like(self.bias) if self.bias is not None and input.is_cuda else None
+        return HiddenAndCell(*torch.lstm_cell(input, state, self.weight_ih, self.weight_hh, self.bias, inner))
 
     def prepare_step(self, table: Tensor | None) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
         """Steps with the weights as they are now, laid out for products of few rows.

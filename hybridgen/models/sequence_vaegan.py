@@ -235,10 +235,9 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
         if self.layout.num_labels and labels is None:
             raise ValueError("this model is conditional but the data has no labels: switch them on in the data")
         rows = labels if self.layout.num_labels else torch.zeros_like(lengths)
+        there = self.length_counts.device  # before a training begins that is not yet where the trainer will have it
         self.length_counts.zero_().index_put_(
-            (rows.to(self.device), lengths.to(self.device)),
-            torch.ones(len(lengths), device=self.device),
-            accumulate=True,
+            (rows.to(there), lengths.to(there)), torch.ones(len(lengths), device=there), accumulate=True
         )
 
     def on_fit_start(self) -> None:

@@ -18,6 +18,7 @@ from helpers import (
 
 from hybridgen import cells
 from hybridgen.cells import Stack
+from hybridgen.cells.stepping import prepare_steps
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 
@@ -45,6 +46,22 @@ def test_every_way_equals_the_cpu(name, options, borders):
         assert_close([g.cpu() for g in there_grads], grads, 1e-8)
 
 
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+@pytest.mark.parametrize("prepared", [False, True], ids=["step", "prepared"])
+def test_stepping_equals_the_sequence(name, options, prepared):
+    cell = make_cell(name, options).cuda()
+    inputs = make_inputs().cuda()
+    with torch.no_grad():
+        expected, last = cell(inputs)
+        stack = Stack(name, INPUT, HIDDEN, cell_options=options).to(inputs)
+        stack.cells[0].load_state_dict(cell.state_dict())
+        step, state = (prepare_steps(stack.eval()), stack.initial_state(BATCH)) if prepared else (cell.step, None)
+        for t in range(inputs.shape[1]):
+            output, state = step(inputs[:, t], state)
+            assert_close(output, expected[:, t], 1e-9)
+    assert_close(tuple(state), tuple(last), 1e-9)
+
+
 def test_the_fused_kernels_are_taken():
     for name in ("lstm", "gru", "rnn"):
         cell = cells.make(name, INPUT, HIDDEN).cuda()
@@ -65,10 +82,16 @@ def test_a_gradient_penalty():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in critic.parameters() if p.dim() > 1)
 
 
-def test_mixed_precision():
-    for name in cells.names():
-        stack = Stack(name, INPUT, HIDDEN, num_layers=2, dropout=0.1).cuda()
-        with torch.autocast("cuda", torch.bfloat16):
-            outputs, _ = stack(torch.randn(BATCH, 6, INPUT, device="cuda"))
-        outputs.float().sum().backward()
-        assert all(p.grad.isfinite().all() for p in stack.parameters() if p.grad is not None)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
+@pytest.mark.parametrize("name", cells.names())
+def test_mixed_precision(name, lengths, dtype):
+    stack = Stack(name, INPUT, HIDDEN, num_layers=2).cuda()
+    inputs = make_inputs(torch.float32).cuda()
+    lengths = lengths and torch.tensor(lengths).cuda()
+    expected, _ = stack(inputs, lengths=lengths)
+    with torch.autocast("cuda", dtype):
+        outputs, _ = stack(inputs, lengths=lengths)
+    assert_close(outputs.float(), expected, 0.05)
+    outputs.float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in stack.parameters() if p.grad is not None)

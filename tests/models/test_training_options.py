@@ -25,7 +25,8 @@ STACK = {"cell": "lstm", "hidden_size": 6}
 
 def text(folder, layout):
     (folder / "text.txt").write_text(PROSE * 2)
-    given = {"train": str(folder / "text.txt"), "cache_dir": str(folder), "layout": layout}
+    given = {"train": str(folder / "text.txt"), "test": str(folder / "text.txt")}
+    given |= {"cache_dir": str(folder), "layout": layout}
     return TextData(**given, codec="bytes", batch_size=4, bptt=10)
 
 
@@ -85,10 +86,10 @@ def train(name, folder, *, updates=6, callbacks=(), **options):
         def on_train_start(self, trainer, pl_module):
             before.update({n: p.detach().clone() for n, p in pl_module.named_parameters() if p.requires_grad})
 
-    given = {"accelerator": "cpu", "max_epochs": 1, "limit_train_batches": updates, "logger": False} | options
+    given = {"accelerator": "cpu", "max_epochs": 1, "limit_train_batches": updates, "limit_val_batches": 0} | options
     trainer = pl.Trainer(
-        **given, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, limit_val_batches=0, callbacks=[guard, Before(), *callbacks],
+        **given, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, callbacks=[guard, Before(), *callbacks],
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     assert guard.skipped.total == getattr(model, "skipped_updates", 0) == 0
@@ -113,6 +114,29 @@ def test_bfloat16_trains(name, tmp_path):
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # what is mixed is the arithmetic
     assert losses(trainer)
     assert all(torch.tensor(value).isfinite() for value in losses(trainer).values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(
+    "options", [{}, {"precision": "bf16-mixed"}, {"compiled": True}], ids=["float32", "bf16", "compiled"]
+)
+@pytest.mark.parametrize("name", [*MODELS, "weight_drop"])
+def test_on_a_gpu(name, options, tmp_path):
+    options = dict(options)
+    if compiled := options.pop("compiled", False):
+        if name not in ("language_model", "text_vae", "variational_rnn"):
+            pytest.skip("compiling takes minutes: three models stand for all")
+        options["callbacks"] = [CompileCells()]
+    trainer, model, before = train(
+        name, tmp_path, accelerator="gpu", limit_val_batches=1, limit_test_batches=1, **options
+    )
+    assert {p.device.type for p in before.values()} == {"cuda"}
+    assert moved(model.cuda(), before)
+    assert all(torch.tensor(value).isfinite() for value in losses(trainer).values())
+    if not compiled:
+        (metrics,) = trainer.test(model, datamodule=trainer.datamodule, verbose=False) or [{}]
+        assert not metrics or any(value == value for value in metrics.values())
 
 
 AUTOMATIC = [n for n in MODELS if "gan" not in n]

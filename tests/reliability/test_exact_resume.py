@@ -3,6 +3,8 @@
 The checkpoints are those that a process killed at that moment would have left on the disk.
 """
 
+import os
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -20,6 +22,9 @@ from hybridgen.models import (
     VariationalRNN,
 )
 from hybridgen.tracking.averaging import ExponentialAveraging, TriggeredAveraging
+
+# On a GPU not even a matrix product is the same twice without it; read when the first is taken.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 STACK = {"cell": "gru", "hidden_size": 6, "num_layers": 1}
 
@@ -149,6 +154,14 @@ def two_of(case):
 @pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_exactly(case, tmp_path):
     assert_exact(tmp_path, maker(case, tmp_path), choose=two_of(case), **CASES[case][1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("case", CASES)
+def test_training_goes_on_exactly_on_a_gpu(case, tmp_path):
+    there = {"accelerator": "gpu", "deterministic": "warn"}
+    assert_exact(tmp_path, maker(case, tmp_path), choose=two_of(case), **there, **CASES[case][1])
 
 
 def test_a_training_that_ended_within_an_epoch_is_given_more_steps(tmp_path):
