@@ -91,6 +91,8 @@ class TrainingCLI(LightningCLI):
 
     #: Where a training goes on, or None for a new one.
     choice: Choice | None = None
+    #: Of the model that is evaluated, as its checkpoint has it.
+    codec: dict[str, Any] | None = None
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint that training goes on from, or the options of the model that is evaluated.
@@ -111,6 +113,7 @@ class TrainingCLI(LightningCLI):
             given = None if config.model is None else config.model.get("class_path")
             chosen = resuming.chosen_options(self.arguments, config.model)
             model = resuming.model_of(config.ckpt_path, given, chosen)
+            self.codec = model.get("init_args", {}).pop("codec", None)
             self.config = self.parser.parse_object({subcommand: {"model": model}}, self.config)
             return
         self.choice = resuming.choose(config, config.name or _name_of(config))
@@ -119,6 +122,19 @@ class TrainingCLI(LightningCLI):
             if rank_zero_only.rank == 0:
                 text = self._parser(subcommand).dump(config, skip_none=False)
                 resuming.tell_differences(self.choice, yaml.safe_load(text))
+
+    def before_instantiate_classes(self) -> None:
+        """Give the model that is evaluated its codec as it is: a parser reads each word of it as YAML (``10:``)."""
+        if self.codec is None:
+            return
+        from hybridgen import models
+
+        name, codec = self.config[self.subcommand].model.class_path.rpartition(".")[2], self.codec
+
+        def with_codec(model: type, *args: Any, **options: Any) -> pl.LightningModule:
+            return model(*args, **options | {"codec": codec})
+
+        self.parser.add_instantiator(with_codec, getattr(models, name), subclasses=False, prepend=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the run folder's loggers and callbacks where it trains."""

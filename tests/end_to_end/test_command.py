@@ -276,7 +276,8 @@ def test_a_checkpoint_of_another_model(tmp_path):
 
 # Scores by every protocol -----------------------------------------------------------------------------------------
 
-WORDS = "the cat sat on a mat and the dog ran off while some bird sang of rain and wind over an old mill"
+#: Two of them are more than words to a reader of YAML.
+WORDS = "the cat sat on a mat and the dog ran off while some bird sang of rain and wind over an old mill 10: {1}"
 DATA = """
 model:
   class_path: hybridgen.models.LanguageModel
