@@ -249,8 +249,8 @@ def draw(methods: dict[str, Any], path: Path) -> None:
     bars.legend(frameon=False)
     for name in names:
         kl, elbo = (methods[name]["metrics"][key] for key in ("test/kl_nats", "test/elbo_nats"))
-        scatter.errorbar(kl["mean"], elbo["mean"], xerr=kl["std"], yerr=elbo["std"], fmt="o")
-        scatter.annotate(name, (kl["mean"], elbo["mean"]), xytext=(5, 5), textcoords="offset points")
+        scatter.errorbar(kl["mean"], elbo["mean"], xerr=kl["std"], yerr=elbo["std"], fmt="o", label=name)
+    scatter.legend(frameon=False)  # names beside points would lie on each other: methods that collapse are one point
     scatter.set(xlabel="KL, nats per sentence", ylabel="ELBO (negative), nats per sentence", title="what it costs")
     with whole_file(path) as (handle, _):
         figure.savefig(handle, format="png", dpi=120)
