@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from hybridgen.cells.call import Call
 from hybridgen.cells.mathematics import defines_mathematics
 from hybridgen.cells.precision import autocasts, plain_operations_only, without_autocast
-from hybridgen.cells.state import select_last, where
+from hybridgen.cells.state import select_last
 
 if TYPE_CHECKING:
     from hybridgen.cells.base import Cell
@@ -86,30 +85,15 @@ def run(call: Call) -> tuple[Tensor, Any, Any]:
         # It stays in the type of its weights.
         with without_autocast(call.inputs):
             return run(replace(call, inputs=call.inputs.to(weights[0].dtype)))
-    function = getattr(torch, mode)
-    hidden = tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
-    initial = hidden if mode == "lstm" else hidden[0]
     # has_biases, num_layers, dropout, train, bidirectional
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)
-    if call.lengths is not None and (has_onednn_kernel(cell, call.inputs) or call.inputs.is_cuda):
+    if call.lengths is not None:
         return _over_the_padding(call, mode, weights, options)
-    if call.lengths is None:
-        outputs, *last = function(call.inputs, initial, weights, *options, True)
-    else:
-        # A packed sequence must not hold empty rows: they are run over one element and put back afterwards.
-        counts = call.lengths.clamp(min=1).cpu()
-        packed = pack_padded_sequence(call.inputs, counts, batch_first=True, enforce_sorted=False)
-        order = packed.sorted_indices
-        initial = tuple(h.index_select(1, order) for h in hidden)
-        initial = initial if mode == "lstm" else initial[0]
-        data, *last = function(packed.data, packed.batch_sizes, initial, weights, *options)
-        packed = PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
-        outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=call.inputs.shape[1])
-        last = [h.index_select(1, packed.unsorted_indices) for h in last]
+    hidden = tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
+    initial = hidden if mode == "lstm" else hidden[0]
+    outputs, *last = getattr(torch, mode)(call.inputs, initial, weights, *options, True)
     # Under autocast the kernel's state is bfloat16; what is carried on stays in the type it came in.
     state = cell.State(*(h.squeeze(0).to(s.dtype) for h, s in zip(last, call.state, strict=True)))
-    if call.lengths is not None:
-        state = where(call.lengths == 0, call.state, state)
     return outputs, state, cell.State(outputs) if call.return_states else None
 
 
@@ -118,7 +102,7 @@ def _over_the_padding(call: Call, mode: str, weights: list[Tensor], options: tup
 
     What it makes of that is not used: the last state is read off the outputs. The LSTM's c, which no output shows, is
     held as it was by further inputs, 1 past the end, that shut the input gate and open the forget gate to exactly 0 and
-    1. (On a GPU the packed sequences that torch offers instead make the processor wait for it, for their lengths.)
+    1. (The packed sequences that torch offers instead make the processor wait for a GPU, for their lengths.)
     """
     state = call.cell.State
     if mode != "lstm":
