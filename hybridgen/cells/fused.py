@@ -69,8 +69,10 @@ def _computes_in_autocast_type(inputs: Tensor, mode: str) -> bool:
     float16 whatever type was asked for (``aten/src/ATen/cudnn/AutocastRNN.cpp``), which overflows where bfloat16 would
     not; in float32 cuDNN uses the matrix units too (TF32).
     """
-    if inputs.is_cuda or mode != "lstm":
-        return not inputs.is_cuda
+    if inputs.is_cuda:
+        return False
+    if mode != "lstm":
+        return True
     dtype = torch.get_autocast_dtype("cpu")
     if dtype is torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -85,31 +87,27 @@ def run(call: Call) -> tuple[Tensor, Any, Any]:
         # It stays in the type of its weights.
         with without_autocast(call.inputs):
             return run(replace(call, inputs=call.inputs.to(weights[0].dtype)))
-    # has_biases, num_layers, dropout, train, bidirectional
-    options = (True, 1, 0.0, torch.is_grad_enabled(), False)
+    inputs, hidden = call.inputs, tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
+    if call.lengths is not None and mode == "lstm":
+        inputs, weights = _held_past_the_end(call, weights)
+    # has_biases, num_layers, dropout, train, bidirectional, batch_first
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False, True)
+    outputs, *last = getattr(torch, mode)(inputs, hidden if mode == "lstm" else hidden[0], weights, *options)
+    last = [h.squeeze(0) for h in last]
     if call.lengths is not None:
-        return _over_the_padding(call, mode, weights, options)
-    hidden = tuple(s.unsqueeze(0).contiguous() for s in call.state)  # (1, B, H)
-    initial = hidden if mode == "lstm" else hidden[0]
-    outputs, *last = getattr(torch, mode)(call.inputs, initial, weights, *options, True)
+        # The kernel goes on over what is past a row's end; what it makes of that is not used. (The packed sequences
+        # that torch offers instead make the processor wait for a GPU, for their lengths.)
+        last[0] = select_last(_Outputs(outputs), call.lengths, _Outputs(call.state.h)).h
     # Under autocast the kernel's state is bfloat16; what is carried on stays in the type it came in.
-    state = cell.State(*(h.squeeze(0).to(s.dtype) for h, s in zip(last, call.state, strict=True)))
+    state = cell.State(*(h.to(s.dtype) for h, s in zip(last, call.state, strict=True)))
     return outputs, state, cell.State(outputs) if call.return_states else None
 
 
-def _over_the_padding(call: Call, mode: str, weights: list[Tensor], options: tuple) -> tuple[Tensor, Any, Any]:
-    """A call with lengths by a kernel that knows none: it goes on over what is past a row's end.
+def _held_past_the_end(call: Call, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Inputs and weights of an LSTM whose c, which no output shows, stays as it is past a row's end.
 
-    What it makes of that is not used: the last state is read off the outputs. The LSTM's c, which no output shows, is
-    held as it was by further inputs, 1 past the end, that shut the input gate and open the forget gate to exactly 0 and
-    1. (The packed sequences that torch offers instead make the processor wait for a GPU, for their lengths.)
+    Further inputs, 1 there and 0 before, shut the input gate and open the forget gate to exactly 0 and 1.
     """
-    state = call.cell.State
-    if mode != "lstm":
-        outputs, _ = getattr(torch, mode)(call.inputs, call.state[0].unsqueeze(0).contiguous(), weights, *options, True)
-        last = select_last(state(outputs), call.lengths, call.state)
-        last = state(last[0].to(call.state[0].dtype))
-        return outputs, last, state(outputs) if call.return_states else None
     weight_ih, *rest = weights
     hidden = call.cell.hidden_size
     # A GPU's matrix units want widths of whole eights.
@@ -118,11 +116,7 @@ def _over_the_padding(call: Call, mode: str, weights: list[Tensor], options: tup
     saturating = _saturating(call.inputs)
     shut[:hidden, 0], shut[hidden : 2 * hidden, 0] = -saturating, saturating
     padding = (~call.valid).unsqueeze(-1).to(call.inputs.dtype).expand(-1, -1, more)  # (B, T, more)
-    inputs, weights = torch.cat([call.inputs, padding], -1), [torch.cat([weight_ih, shut], 1), *rest]
-    initial = tuple(s.unsqueeze(0).contiguous() for s in call.state)
-    outputs, _, c = torch.lstm(inputs, initial, weights, *options, True)
-    h = select_last(_Outputs(outputs), call.lengths, _Outputs(call.state.h)).h
-    return outputs, state(h.to(call.state.h.dtype), c.squeeze(0).to(call.state.c.dtype)), None
+    return torch.cat([call.inputs, padding], -1), [torch.cat([weight_ih, shut], 1), *rest]
 
 
 class _Outputs(NamedTuple):
