@@ -106,6 +106,8 @@ class LanguageModel(pl.LightningModule):
                 raise ValueError(f"initialisation_range is {initialisation_range}: give a number above 0")
             defaults["initialisation"] = initialisation_range
         self.stack = build_stack(defaults | (stack or {}), embedding_size)
+        if self.stack.bidirectional:
+            raise ValueError("stack: a bidirectional one reads what it is to predict, set bidirectional to false")
         self.codec: codecs.TextCodec | None = None
         self.carried: Any = None  # state between two chunks of training
         self.tokens_seen = 0

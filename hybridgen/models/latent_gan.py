@@ -102,7 +102,8 @@ class LatentGAN(pl.LightningModule):
         self.vae = contextvars.Context().run(_vae, vae_checkpoint, vae, codec).requires_grad_(False).eval()
         names = [name for name in inspect.signature(LatentGAN).parameters if name not in ("codec", "vae")]
         # Whoever loads this model's checkpoint does not have the VAE's.
-        self.options = {name: self.hparams[name] for name in names} | {"vae_checkpoint": None, "vae": self.vae.options}
+        inside = self.vae.options | {"class_name": type(self.vae).__name__}
+        self.options = {name: self.hparams[name] for name in names} | {"vae_checkpoint": None, "vae": inside}
         size = self.vae.latent_size
         self.noise = StandardNormalPrior(noise_size)
         self.generator = perceptron(noise_size, hidden_size, num_layers, size)
@@ -317,20 +318,25 @@ def _and_below(cls: type) -> list[type]:
     return [cls, *(each for below in cls.__subclasses__() for each in _and_below(below))]
 
 
-def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str, Any] | None) -> TextVAE:
-    if options is not None:
-        return TextVAE(**options, codec=codec)
-    if checkpoint is None:
-        raise ValueError("a latent GAN needs a trained text VAE: set vae_checkpoint to a checkpoint of one")
-    contents = read_contents(checkpoint)
-    name = str(contents["hybridgen_model"])
+def _vae_class(name: str, holder: str) -> type[TextVAE]:
     classes = {cls.__name__: cls for cls in _and_below(TextVAE)}
     if name not in classes:
         raise ValueError(
-            f"vae_checkpoint {checkpoint} holds a {name}: give a checkpoint of a TextVAE; the module of one of your "
-            "own is named in HYBRIDGEN_PLUGINS"
+            f"{holder} holds a {name}: give a checkpoint of a TextVAE; the module of one of your own is named in "
+            "HYBRIDGEN_PLUGINS"
         )
-    vae = restore(classes[name], contents, checkpoint)
+    return classes[name]
+
+
+def _vae(checkpoint: str | None, options: dict[str, Any] | None, codec: dict[str, Any] | None) -> TextVAE:
+    if options is not None:
+        chosen = {name: value for name, value in options.items() if name != "class_name"}
+        return _vae_class(options.get("class_name", "TextVAE"), "this latent GAN")(**chosen, codec=codec)
+    if checkpoint is None:
+        raise ValueError("a latent GAN needs a trained text VAE: set vae_checkpoint to a checkpoint of one")
+    contents = read_contents(checkpoint)
+    cls = _vae_class(str(contents["hybridgen_model"]), f"vae_checkpoint {checkpoint}")
+    vae = restore(cls, contents, checkpoint)
     if vae.options["posterior"] != "gaussian":
         raise ValueError(
             f"vae_checkpoint {checkpoint} has posterior {vae.options['posterior']!r}, whose latents lie on a sphere: "

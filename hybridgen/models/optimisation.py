@@ -237,8 +237,7 @@ def warmup_then(
     """
     if schedule not in ("cosine", "constant"):
         raise ValueError(f"schedule is {schedule!r}: choose one of cosine, constant")
-    if schedule == "cosine" and not math.isfinite(total_steps):
-        raise ValueError("schedule 'cosine' needs an end: set trainer.max_epochs or max_steps, or use 'constant'")
+    check_end(schedule, total_steps)
 
     def factor(step: int) -> float:
         return rate_factor(schedule, step, total_steps, final_fraction, warmup_steps)
@@ -246,11 +245,21 @@ def warmup_then(
     return LambdaLR(optimizer, factor)
 
 
+def check_end(schedule: str, total_steps: float) -> None:
+    """Check that a schedule which needs the end of training has one.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    if schedule == "cosine" and not math.isfinite(total_steps):
+        raise ValueError("schedule 'cosine' needs an end: set trainer.max_epochs or max_steps, or use 'constant'")
+
+
 def rate_factor(schedule: str, done: int, total: float, final: float, warmup: int) -> float:
     """The learning rate as a fraction of its peak after ``done`` of ``total`` steps; see :func:`warmup_then`."""
     if done < warmup:
         return (done + 1) / (warmup + 1)
-    if schedule == "constant" or not math.isfinite(total):
+    if schedule == "constant":
         return 1.0
     part = min(1.0, (done - warmup) / max(1.0, total - warmup))
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * part))

@@ -98,6 +98,13 @@ class BatchNorm(nn.BatchNorm1d):
         return ((wide - mean) * (variance + self.eps).rsqrt()).to(rows)
 
 
+def from_first(*values: Tensor) -> None:
+    """Give tensors, in place, the values they have in the first process."""
+    if _several():
+        for value in values:
+            torch.distributed.broadcast(value, 0)
+
+
 def together(count: int, device: torch.device) -> int:
     """The sum of a number over the processes."""
     if not _several():

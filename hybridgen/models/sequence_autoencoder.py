@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hybridgen.models.building import build_stack
 from hybridgen.models.linear_path import LinearPath
-from hybridgen.models.processes import BatchNorm, summed, together
+from hybridgen.models.processes import BatchNorm, from_first, summed, together
 from hybridgen.models.sequence_gan_output import (
     FeatureOutput,
     calls_of,
@@ -76,6 +76,11 @@ class SequenceAutoencoder(nn.Module):
         self.output = FeatureOutput(layout.groups, layout.neutral, squash=not linear_steps)
 
     @property
+    def has_basis(self) -> bool:
+        """Whether :meth:`encode_all` has found what codes are turned by."""
+        return not bool((self.white == torch.eye(len(self.white)).to(self.white)).all())
+
+    @property
     def needs_start(self) -> bool:
         """Whether there is a linear path that was not computed yet."""
         return self.linear is not None and not bool(self.linear.fitted)
@@ -107,6 +112,16 @@ class SequenceAutoencoder(nn.Module):
         return code if self.linear is None else code + self.linear.encode(values, lengths)
 
     @torch.no_grad()
+    def encode_again(self, batches: Iterable[Any]) -> Tensor:
+        """The codes that :meth:`encode_all` gave, by the map it found then.
+
+        A GAN that is trained in this basis needs it for good. It could not be found anew: the signs of principal axes,
+        and all axes along which nothing varies, are as the library of linear algebra happens to leave them.
+        """
+        raw = [self._unnormalised(batch.values, batch.lengths, batch.conditions).float() for batch in batches]
+        return self.normalise.eval()(torch.cat(raw)) @ self.white
+
+    @torch.no_grad()
     def encode_all(self, batches: Iterable[Any]) -> Tensor:
         """Codes ``(N, D)`` of all training sequences, given as batches, for the GAN; training of this is over then.
 
@@ -129,13 +144,16 @@ class SequenceAutoencoder(nn.Module):
         raw = torch.cat(raw)
         self.normalise.running_mean.copy_(raw.mean(0))
         self.normalise.running_var.copy_(raw.var(0, correction=0))
+        from_first(self.normalise.running_mean, self.normalise.running_var)
         codes = self.normalise.eval()(raw)
         # The linear map from codes to sequences that fits best.
         products, sums = products.flatten(1).split([size, 1])
         mean, deviation = self.normalise.running_mean, (self.normalise.running_var + self.normalise.eps).sqrt()
         products = (products - mean.double().unsqueeze(1) * sums) / deviation.double().unsqueeze(1)
         covariance = codes.T.double() @ codes.double() / len(codes)
-        mapped = torch.linalg.lstsq(covariance + 1e-6 * torch.eye(size).to(covariance), products / len(codes)).solution
+        # Not by lstsq: its default on a CPU gives other last digits with every call, and of these are the axes along
+        # which codes hardly vary.
+        mapped = torch.linalg.solve(covariance + 1e-6 * torch.eye(size).to(covariance), products / len(codes))
         seen, turned = torch.linalg.eigh(mapped @ mapped.T)
         root = turned * seen.clamp(min=self.least_seen * float(seen[-1]) + 1e-12).sqrt()  # a square root of the metric
         variances, axes = torch.linalg.eigh(root.T @ covariance @ root)
@@ -143,6 +161,7 @@ class SequenceAutoencoder(nn.Module):
         white = root @ axes / deviations
         self.white.copy_(white)
         self.unwhite.copy_(torch.linalg.inv(white))
+        from_first(self.white, self.unwhite)
         return codes @ self.white
 
     def from_white(self, white: Tensor) -> Tensor:

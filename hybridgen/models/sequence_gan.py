@@ -19,7 +19,7 @@ from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
 from hybridgen.models.calibration import Calibration, Maps
-from hybridgen.models.optimisation import rate_factor
+from hybridgen.models.optimisation import check_end, rate_factor
 from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
 from hybridgen.models.sequence_autoencoder import SequenceAutoencoder
 from hybridgen.models.sequence_gan_options import check_options, part_at, random_of
@@ -277,6 +277,7 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The first one does nothing but count batches; then generator, critic and, but in ``direct``, autoencoder."""
         options = self.hparams
+        check_end(options.schedule, self.trainer.estimated_stepping_batches)
         adam = {"betas": tuple(map(float, options.betas)), "eps": 1e-8}
         found = [
             torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.0),
@@ -328,7 +329,8 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
     def validation_step(self, batch: SeriesBatch, batch_index: int) -> None:
         # Spread over all of the data: what comes first may be another time than what comes last.
         every = -(-len(self.trainer.datamodule.sequences(self._part)) // COMPARED)
-        rows = torch.arange(-self._rows % every, len(batch.values), every, device=self.device)
+        first = min(-self._rows % every, len(batch.values))  # beyond the batch where none of it is compared
+        rows = torch.arange(first, len(batch.values), every, device=self.device)
         self._rows += len(batch.values)
         if len(rows):
             self._seen.append(SeriesBatch(*(None if part is None else part[rows] for part in batch)))

@@ -98,7 +98,7 @@ class Updates:
 
     def _update_over_codes(self, batch: SeriesBatch, step: int) -> dict[str, Any]:
         if self._codes is None:
-            self._cache_codes()
+            self._cache_codes(resumed=step > 0)
         options, values, rows = self.hparams, {}, len(batch.values)
         for number in range(step * options.latent_updates, (step + 1) * options.latent_updates):
             chosen = self._chosen(rows).to(self.device)
@@ -234,15 +234,16 @@ class Updates:
         return {name: value.to(self.device) for name, value in noise.items()}
 
     @torch.no_grad()
-    def _cache_codes(self) -> None:
-        """Codes of all training sequences, by the finished autoencoder."""
+    def _cache_codes(self, resumed: bool) -> None:
+        """Codes of all training sequences, by the finished autoencoder; ``resumed`` where a GAN knows its codes."""
         self.autoencoder.requires_grad_(False).eval()
         sequences = self.trainer.datamodule.sequences("train")
         pieces = torch.arange(len(sequences)).split(_ROWS_AT_ONCE)
         batches = (self.transfer_batch_to_device(sequences.batch(p.numpy()), self.device, 0) for p in pieces)
         with torch.autocast(self.device.type, enabled=False):
-            parts = [self.autoencoder.encode_all(batches)]
-            if self.hparams.calibrate:
+            resumed = resumed and self.autoencoder.has_basis
+            parts = [(self.autoencoder.encode_again if resumed else self.autoencoder.encode_all)(batches)]
+            if self.hparams.calibrate and not resumed:
                 some = self.transfer_batch_to_device(spread(sequences, self.layout.num_features), self.device, 0)
                 self.calibration.observe(parts[0], some.values, some.lengths)
         parts.append(self._coded_lengths(torch.as_tensor(sequences.lengths)).to(parts[0]))

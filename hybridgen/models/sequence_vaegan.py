@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen import codecs
-from hybridgen.models.optimisation import rate_factor, tell_epoch_length
+from hybridgen.models.feature_head import FeatureHead
+from hybridgen.models.optimisation import check_end, rate_factor, tell_epoch_length
 from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
 from hybridgen.models.sequence_gan_options import random_of
 from hybridgen.models.sequence_gan_parts import RecurrentCritic
@@ -255,6 +256,7 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The first one does nothing but count batches; then those of generator and, where there is one, critic."""
         options = self.hparams
+        check_end(options.schedule, self.trainer.estimated_stepping_batches)
         adam = {"betas": tuple(map(float, options.betas)), "eps": 1e-8}
         decay = {"weight_decay": options.weight_decay}
         found = [
@@ -299,6 +301,11 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
             raise ValueError("this model is conditional but the data has no labels: switch them on in the data")
         if len(rows.values) < 2 and self.training:
             raise ValueError("this model needs at least 2 sequences in a batch: raise batch_size of the data")
+        if rows.mask is not None and not isinstance(self.generator.head, FeatureHead) and not bool(rows.mask.all()):
+            raise ValueError(
+                f"the data has missing cells, which the head {self.hparams.head!r} would take for observed ones: leave "
+                "head out, or set missing of the data to drop, interpolate or fill"
+            )
 
     @property
     def holds_gradients(self) -> bool:

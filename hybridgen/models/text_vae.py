@@ -213,7 +213,8 @@ class TextVAE(SentenceVAE):
     def _start_decoder_anew(self) -> None:
         """Forget the decoder, and what the optimiser remembers of it; embeddings stay."""
         seed = self.trainer.strategy.broadcast(int(torch.randint(2**31, ())))  # the same in every process
-        with torch.random.fork_rng(devices=[]):
+        # Each process has noise of its own, which on a GPU comes from there.
+        with torch.random.fork_rng(devices=[self.device] if self.on_gpu else []):
             torch.manual_seed(seed)
             pairs = [(self.decoder, self._new_decoder()), (self.head, self._new_head(self.embedding))]
         for module, fresh in pairs:

@@ -166,6 +166,8 @@ def test_mistakes_are_told(folder, tmp_path):
         LanguageModel(embedding_dropout=1.5)
     with pytest.raises(ValueError, match="did you mean 'lstm'"):
         LanguageModel(stack={"cell": "lstmm"})
+    with pytest.raises(ValueError, match="reads what it is to predict"):
+        LanguageModel(stack={"bidirectional": True})
     with pytest.raises(ValueError, match="did you mean 'hidden_size'"):
         LanguageModel(stack={"hiden_size": 3})
     model, text = make(folder)

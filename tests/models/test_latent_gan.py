@@ -107,6 +107,28 @@ def test_the_vae_does_not_change(trained, vae):
         torch.testing.assert_close(after[name], value, rtol=0, atol=0)
 
 
+class Longer(TextVAE):
+    """One of a user's own, with an option more."""
+
+    def __init__(self, *, extra: int = 1, **options) -> None:
+        super().__init__(**options)
+        self.options["extra"] = extra
+
+
+def test_a_vae_of_ones_own_is_one_in_the_checkpoint_too(vae, tmp_path):
+    own = Longer(**SMALL, extra=3, codec=hybridgen.load(vae).codec.to_config())
+    gan = LatentGAN(vae_checkpoint=save(own, tmp_path / "own.ckpt"))
+    path = save(gan, tmp_path / "gan.ckpt")
+    again = hybridgen.load(path).vae
+    assert type(again) is Longer
+    assert again.options["extra"] == 3
+    contents = torch.load(path, weights_only=True)
+    contents["options"]["vae"]["class_name"] = "Unknown"  # one whose module is not loaded
+    torch.save(contents, path)
+    with pytest.raises(ValueError, match=r"holds a Unknown: .*HYBRIDGEN_PLUGINS"):
+        hybridgen.load(path)
+
+
 @pytest.mark.parametrize(
     ("loss", "penalty", "weight"), [("wasserstein", "gradient_penalty", 1.0), ("relativistic", "r1_r2", 0.2)]
 )

@@ -86,6 +86,21 @@ def test_the_linear_path_alone_gives_back_sequences_of_few_components():
     assert wide.loss(values, None, None, None, None) < 1e-3
 
 
+def test_codes_are_found_again_in_the_basis_that_was_saved():
+    values = of_low_rank()
+    first = autoencoder_of(NUMBERS, linear_steps=6, code_size=16)  # more than 12 numbers say: axes of nothing
+    first.start(values, None)
+    batches = [Sample(part, None, None, None, None) for part in values.split(90)]
+    assert not first.has_basis
+    codes = first.encode_all(batches)
+    assert all(torch.equal(first.encode_all(batches), codes) for _ in range(5))
+    again = autoencoder_of(NUMBERS, linear_steps=6, code_size=16, seed=1)
+    again.load_state_dict(first.state_dict())
+    assert again.has_basis
+    assert torch.equal(again.encode_again(batches), codes)
+    torch.testing.assert_close(again.decode(again.from_white(codes), 6, None, None), values, atol=1e-3, rtol=0)
+
+
 def test_axes_for_the_gan_are_those_of_what_codes_decode_to():
     values = of_low_rank()
     scales = []

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 import hybridgen
-from hybridgen.data import SeriesData
+from hybridgen.data import SeriesBatch, SeriesData
 from hybridgen.models import SequenceGAN
 
 MODES = ("latent", "direct", "timegan")
@@ -410,6 +411,22 @@ def test_latent_mode_learns_sines():
     collapsed = mean_discrepancy(real, real.mean((0, 1)).expand_as(real) + 0.01 * torch.randn_like(real)).squared
     assert trainer.callback_metrics["train/reconstruction"] < 0.5
     assert discrepancy < 0.1 * collapsed
+
+
+@pytest.mark.parametrize(("rows", "size"), [(3000, 1), (2500, 2), (1999, 7), (5, 4)])
+def test_what_is_compared_is_spread_over_all_batches(rows, size):
+    model = model_of("direct")
+    model.trainer = SimpleNamespace(datamodule=SimpleNamespace(sequences=lambda part: range(rows)))
+    model.on_validation_epoch_start()
+    for part in torch.arange(float(rows)).split(size):
+        model.validation_step(SeriesBatch(part.reshape(-1, 1, 1), *[None] * (len(SeriesBatch._fields) - 1)), 0)
+    seen = torch.cat([batch.values for batch in model._seen]).flatten()
+    assert torch.equal(seen, torch.arange(0.0, rows, math.ceil(rows / 1000)))
+
+
+def test_a_schedule_with_an_end_needs_one():
+    with pytest.raises(ValueError, match="'cosine' needs an end"):
+        train(model_of("direct"), sines(), -1, max_time="00:00:00:05")
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------

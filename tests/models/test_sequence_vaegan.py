@@ -299,6 +299,24 @@ def test_a_head_for_numbers_is_refused_for_categories(tmp_path):
         train(model_of(head="gaussian"), data, 1)
 
 
+def test_missing_cells_are_refused_where_the_head_cannot_leave_them_out(tmp_path):
+    # Missing in the last part alone, so that the training data has no column that says where.
+    rows = [f"{i % 7},{'' if i > 190 else i % 3}" for i in range(200)]
+    path = tmp_path / "series.csv"
+    path.write_text("\n".join(["a,b", *rows]) + "\n")
+    data = SeriesData(source=str(path), window=4, batch_size=8)
+    trainer = train(model_of(head="gaussian"), data, 1)
+    with pytest.raises(ValueError, match="'gaussian' would take for observed ones: leave head out"):
+        trainer.test(trainer.lightning_module, datamodule=data)
+    whole = train(model_of(), data, 1)
+    assert math.isfinite(whole.test(whole.lightning_module, datamodule=data)[0]["test/elbo_per_frame"])
+
+
+def test_a_schedule_with_an_end_needs_one():
+    with pytest.raises(ValueError, match="'cosine' needs an end"):
+        train(model_of(), sines(), -1, max_time="00:00:00:05")
+
+
 def test_a_model_without_encoder_knows_no_latents():
     model, _ = built("gan")
     with pytest.raises(ValueError, match="no encoder"):

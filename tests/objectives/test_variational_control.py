@@ -161,6 +161,12 @@ class TestControl:
         # At rest the multiplier is the slope of what is left: 1 - 0.4 + 0.02 * 3.
         assert float(control.multiplier) == pytest.approx(0.66, abs=0.02)
 
+    def test_a_batch_without_a_finite_kl_does_not_move_the_multiplier(self):
+        control = KLControl(target_rate={"nats": 3.0, "rate": 0.001})
+        for value in (1.0, float("nan"), float("inf"), 1.0):
+            control(torch.full((2, 1), value, requires_grad=True), step=0)
+        assert float(control.multiplier) == pytest.approx(0.004)
+
     def test_the_multiplier_is_saved_and_rests_in_evaluation(self):
         control = KLControl(target_rate=2.0)
         control(torch.zeros(2, 3), step=0)

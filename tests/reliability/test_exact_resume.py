@@ -64,9 +64,9 @@ def series(batch_size=8):
 
 
 def sequence_gan(mode, batch_size=8, **options):
-    small = {"sequence_noise": 2, "step_noise": 2, "code_size": 3, "hidden_size": 6, "num_layers": 2}
+    small = {"sequence_noise": 2, "step_noise": 2, "code_size": 3, "hidden_size": 6, "num_layers": 2} | options
     steps = {"autoencoder_steps": 3, "supervisor_steps": 2, "latent_updates": 2, "warmup_steps": 2}
-    model = SequenceGAN(mode=mode, stack=STACK, accumulate_batches=2, **small, **steps, **options)
+    model = SequenceGAN(mode=mode, stack=STACK, accumulate_batches=2, **steps, **small)
     model.alarm.patience = 3
     return model, series(batch_size)
 
@@ -124,6 +124,8 @@ CASES = {
     "sequence model": (lambda d: rolls(SequenceModel), {"limit_train_batches": 3, "limit_val_batches": 1}),
     "sequence GAN, direct": (lambda d: sequence_gan("direct"), {}),
     "sequence GAN, latent": (lambda d: sequence_gan("latent"), {}),
+    # More numbers in a code than in a sequence of 5 steps of 2.
+    "sequence GAN, wide codes": (lambda d: sequence_gan("latent", code_size=16), {}),
     "sequence GAN, timegan": (lambda d: sequence_gan("timegan"), {}),
     "sequence GAN, feedback": (lambda d: sequence_gan("direct", feedback=True, warm_start_steps=5), {}),
     "latent GAN": (latent_gan, {"limit_train_batches": 3}),

@@ -145,7 +145,8 @@ class KLControl(nn.Module):
             torch.distributed.all_reduce(kl)
             kl = kl / torch.distributed.get_world_size()
         step = self.target["rate"] * (self.target["nats"] - kl)
-        self.multiplier.add_(step).clamp_(0.0, self.target["maximum"])
+        # A batch whose KL is not finite is one that training skips.
+        self.multiplier.add_(torch.where(step.isfinite(), step, 0.0)).clamp_(0.0, self.target["maximum"])
 
 
 def _rows(kl: Tensor, mask: Tensor | None) -> Tensor:
