@@ -1,5 +1,6 @@
 """Sequences between models and the files of people: which file a kind of data is written to, and read from."""
 
+import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +94,8 @@ def data_of(checkpoint: str, config: str | None, codec: Any, source: str | None 
         checkpoint: in the run's folder.
         config: the run's configuration, where it lies elsewhere.
         codec: of the model.
-        source: other data of the same kind.
+        source: other data of the same kind, of which nothing is put aside for validation or testing; only what is
+            divided itself, such as a folder with train and test in it, has more parts than ``train``.
 
     Raises:
         ValueError: if there is no configuration, or its data do not fit the model.
@@ -105,18 +107,111 @@ def data_of(checkpoint: str, config: str | None, codec: Any, source: str | None 
     known = ("SeriesData", "AudioData", "PianoRollData", "ImageRowsData", "SketchData")
     if name not in known:
         raise ValueError(f"--config: {path} trains on {name}: give one with {', '.join(known)}")
-    if source is not None:
-        arguments["source"] = source
     if name in ("SeriesData", "AudioData"):
         arguments |= {"codec": codec.to_config()}
         arguments.pop("codec_options", None)
     try:
-        module = getattr(data, name)(**arguments)
+        if source is not None and name == "SeriesData":
+            module = _series_of_file(arguments, source, codec)
+        else:
+            if source is not None:
+                undivided = {} if name == "SketchData" else {"valid_fraction": 0.0, "test_fraction": 0.0}
+                arguments |= {"source": source, **undivided}
+            module = getattr(data, name)(**arguments)
     except TypeError as error:
         raise ValueError(f"--config: the data of {path} do not fit this version: {error}") from None
     if module.codec.name != codec.name or module.codec.num_features != codec.num_features:
         raise ValueError(f"--config: the data of {path} are not of the kind that this model was trained on")
     return module
+
+
+def _series_of_file(arguments: dict[str, Any], source: str, codec: Any) -> Any:
+    """The series of a file that a person gave: whole, but cut to windows where they are longer than the model's.
+
+    Args:
+        arguments: of the run's data.
+        source: the file.
+        codec: of the model.
+    """
+    import numpy as np
+
+    from hybridgen.data.series import SeriesData
+    from hybridgen.data.series_sources import KNOWN_SERIES
+    from hybridgen.data.synthetic_series import SYNTHETIC
+
+    own, window = arguments.get("source", "sines"), arguments.get("window")
+    if own in KNOWN_SERIES:  # what the name of the run's data said, that of the file does not
+        window = window or KNOWN_SERIES[own].window
+        missing = [*(arguments.get("missing_values") or ()), *KNOWN_SERIES[own].missing_values]
+        arguments = arguments | {"missing_values": missing}
+    elif own in SYNTHETIC:
+        window = window or arguments.get("length", 24)
+    roles = _roles_in(source, arguments.get("delimiter", ","), codec)
+    whole = {"source": source, "window": None, "split": "series", "valid_fraction": 0.0, "test_fraction": 0.0}
+    module = SeriesData(**arguments | roles | whole)
+    # Where the run had no id column, samples of any --length are told apart by the one that was written with them.
+    told_apart = roles.get("id_column") is not None and arguments.get("id_column") is None
+    if window is None or told_apart or np.diff(module.table.starts).max() <= window:
+        return module
+    return SeriesData(**arguments | roles | whole | {"window": window})
+
+
+def _roles_in(source: str, delimiter: str, codec: Any) -> dict[str, Any]:
+    """How to read a file that has its series apart as :func:`hybridgen.data.write_series` does; else nothing."""
+    from hybridgen.data.series_writing import column_names
+
+    number, label, _ = column_names(codec)
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".npz":
+        return {"id_column": None} if "lengths" in _names_in(path, delimiter) else {}
+    for mark in (delimiter, ","):
+        names = _names_in(path, mark)
+        if number in names:
+            break
+    else:
+        return {}
+    every = (*codec.columns, *codec.conditions, *codec.attributes)
+    return {
+        "header": True,
+        "delimiter": mark,
+        "id_column": number,
+        "label_column": label if codec.labels and label in names else None,
+        "columns": [column.name for column in codec.columns],
+        "condition_columns": [column.name for column in codec.conditions],
+        "attribute_columns": [column.name for column in codec.attributes],
+        "categorical_columns": [column.name for column in every if column.is_text],
+    }
+
+
+def _names_in(path: Path, delimiter: str) -> list[str]:
+    """The names of a file's columns or arrays; none of a file that cannot be read, which its reader tells."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npz":
+            import numpy as np
+
+            with np.load(path, allow_pickle=False) as arrays:
+                return list(arrays.files)
+        if suffix == ".parquet":
+            from pyarrow import parquet
+
+            return list(parquet.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            mark = "\t" if suffix == ".tsv" and delimiter == "," else delimiter
+            return [cell.strip() for cell in next(csv.reader(lines, delimiter=mark), [])]
+    except Exception:  # whatever a damaged file raises, SeriesData will say what is wrong with it
+        return []
+
+
+def all_sequences(module: Any, number: int | None, codec: Any) -> Given:
+    """The first sequences of all parts of the data; see :func:`sequences_of`."""
+    found = [sequences_of(module, part, number, codec) for part in module.parts]
+
+    def joined(room: str) -> list[Any] | None:
+        parts = [getattr(given, room) for given in found]
+        return None if parts[0] is None else [one for part in parts for one in part][:number]
+
+    return Given(*(joined(room) for room in Given._fields))
 
 
 def sequences_of(module: Any, part: str, number: int | None, codec: Any) -> Given:

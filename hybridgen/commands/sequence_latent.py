@@ -7,18 +7,28 @@ from typing import Any
 
 from hybridgen.commands.decoding import DECODING
 from hybridgen.commands.options import Parser, check_out_folder
-from hybridgen.commands.sequence_files import Given, data_of, read_file, sequences_of, told, write_things
+from hybridgen.commands.sequence_files import Given, all_sequences, data_of, read_file, sequences_of, told, write_things
 
-#: Options of these models alone, and their defaults.
+#: Options of these models alone, and their defaults for the run's own data.
 OPTIONS: dict[str, Any] = {"part": "test", "num": 8, "label": None, "config": None}
 _SHARED = ("seed", "temperature")
+_TOGETHER = 256  # sequences reconstructed at once
 
 
 def add_options(parser: Parser) -> None:
     """Add what only models of sequences take."""
     group = parser.add_argument_group("series, sounds, piano rolls, images and sketches")
-    group.add_argument("--part", choices=("train", "valid", "test"), help="of the run's data (default test)")
-    group.add_argument("--num", type=int, metavar="N", help="sequences of that part, from its first (default 8)")
+    group.add_argument(
+        "--part",
+        choices=("train", "valid", "test"),
+        help="of the run's data (default test), or of a given file or folder that has such (default all of it)",
+    )
+    group.add_argument(
+        "--num",
+        type=int,
+        metavar="N",
+        help="how many sequences, from the first (default 8 of the run's data, all of a given file or folder)",
+    )
     group.add_argument("--label", help="class of files, where the model knows classes")
     group.add_argument("--config", metavar="FILE", help="configuration with the data (default: that of the run)")
 
@@ -43,20 +53,13 @@ def reconstruct(options: argparse.Namespace) -> int:
     out = Path(options.out).expanduser()
     for name in ("original", "reconstruction"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    if hasattr(model, "posterior_of"):
-        made = model.decoded(
-            model.reconstruct(
-                given.sequences,
-                labels=given.labels,
-                conditions=given.conditions,
-                use_mean=not options.posterior_sample,
-                temperature=_temperature(options),
-                seed=options.seed,
-            )
-        )
-    else:
-        numbers = None if given.labels is None else [model.codec.labels.index(label) for label in given.labels]
-        made = model.reconstruct(given.sequences, labels=numbers)
+    total = len(given.sequences)
+    # Draws of a seed begin anew at every call: what is drawn is made at once.
+    together = total if options.do_sample or options.posterior_sample else _TOGETHER
+    made: list[Any] = []
+    for first in range(0, total, together):
+        taken = slice(first, first + together)
+        made += _made(options, model, Given(*(None if room is None else room[taken] for room in given)))
     originals = _things(model, given)
     paths = [
         write_things(out / "original", originals, model.codec),
@@ -67,6 +70,22 @@ def reconstruct(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def _made(options: argparse.Namespace, model: Any, given: Given) -> list[Any]:
+    if not hasattr(model, "posterior_of"):
+        numbers = None if given.labels is None else [model.codec.labels.index(label) for label in given.labels]
+        return model.reconstruct(given.sequences, labels=numbers)
+    return model.decoded(
+        model.reconstruct(
+            given.sequences,
+            labels=given.labels,
+            conditions=given.conditions,
+            use_mean=not options.posterior_sample,
+            temperature=_temperature(options),
+            seed=options.seed,
+        )
+    )
 
 
 def interpolate(options: argparse.Namespace) -> int:
@@ -166,19 +185,20 @@ def _temperature(options: argparse.Namespace) -> float:
 
 
 def _sequences(options: argparse.Namespace, model: Any) -> Given:
-    number = OPTIONS["num"] if options.num is None else options.num
-    part = options.part or OPTIONS["part"]
     if options.file is None:
         _refuse(options, ("label",), "the run's data have their own classes")
-        return sequences_of(data_of(options.ckpt, options.config, model.codec), part, number, model.codec)
+        number = OPTIONS["num"] if options.num is None else options.num
+        module = data_of(options.ckpt, options.config, model.codec)
+        return sequences_of(module, options.part or OPTIONS["part"], number, model.codec)
     one = read_file(options.file, model.codec)
     if one is not None:
         _refuse(options, ("part", "num", "config"), f"{options.file} is one sequence")
         return Given([one], _label_of_file(options, model), None, [options.file])
     _refuse(options, ("label",), f"{options.file} has its own classes")
     module = data_of(options.ckpt, options.config, model.codec, source=options.file)
-    part = options.part or ("test" if "test" in module.parts else "train")
-    return sequences_of(module, part, number, model.codec)
+    if options.part is not None:
+        return sequences_of(module, options.part, options.num, model.codec)
+    return all_sequences(module, options.num, model.codec)
 
 
 def _end(options: argparse.Namespace, model: Any, text: str, what: str) -> Given:

@@ -58,7 +58,8 @@ class AudioData(SequenceDataModule):
             ``(?P<label>[0-9])_``. Default: the folder that a file lies in is its class.
         labelled: Whether sounds have classes.
         labels: Use only the sounds of these classes.
-        sample_rate: In Hz; others are resampled. Default: that of the files, which must all agree; 8000 for notes.
+        sample_rate: In Hz; others are resampled. Default: that of a saved codec or of the files, which must all agree;
+            8000 for notes.
         trim: Leave out the quiet at both ends, so many decibels below the loudest 20 ms. Default: nothing is left out.
         normalise: Whether the loudest sample of each sound becomes 1.
         length: Seconds of each sound: longer ones are cut at the end, shorter ones followed by silence. Default: each
@@ -139,6 +140,11 @@ class AudioData(SequenceDataModule):
                 raise DataError(f"codec_options: {error}") from None
         elif codec_options:
             raise DataError(f"codec_options={codec_options!r} cannot change a saved codec: leave them out")
+        elif sample_rate is not None and codec.get("sample_rate", sample_rate) != sample_rate:
+            raise DataError(
+                f"sample_rate={sample_rate} is not that of the given codec, {codec['sample_rate']}: set it to "
+                f"{codec['sample_rate']}, to which sounds are then resampled"
+            )
         if source == "notes":
             notes = make_notes(num_notes, lowest=lowest_pitch, highest=highest_pitch, seed=data_seed)
             sounds = [Sound(note, _note_label(note, note_labels)) for note in notes]
@@ -248,7 +254,9 @@ class AudioData(SequenceDataModule):
     def _analyse(self, part: str) -> tuple[list[np.ndarray], list[_Piece]]:
         """Return the frames `(T, F)` of each sequence of a part, not scaled, and what each is of."""
         if part not in self._sounds:
-            raise DataError(f"there is no {part} part, only {' and '.join(self._sounds)}: set {part}_fraction above 0")
+            divided = any(sound.part == "train" for sound in self._sounds["train"])  # then no fraction is taken
+            remedy = f"give it sounds for {part}" if divided else f"set {part}_fraction above 0"
+            raise DataError(f"{self.source}: there is no {part} part, only {' and '.join(self._sounds)}: {remedy}")
         if part not in self._frames:
             frames, pieces = [], []
             for sound in self._sounds[part]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,25 +66,11 @@ def fetch(
             folder cannot be written.
     """
     public_set = find_public_set(name)
-    folder = (Path(to) if to is not None else cache_folder() / "data") / public_set.name
+    local = None if copy_from is None else _expanded(copy_from, "--from")
+    folder = (cache_folder() / "data" if to is None else _expanded(to, "--to")) / public_set.name
     report(f"{public_set.title}\nlicence: {public_set.licence}")
-    results = []
-    for file in public_set.files:
-        result = _fetch_file(public_set, file, folder, Path(copy_from) if copy_from is not None else None)
-        state = "verified" if result.verified else f"NOT verified, no checksum is known; its SHA-256 is {result.sha256}"
-        report(f"{result.path}: {'was there already' if result.was_there else 'done'}, {state}")
-        results.append(result)
-    if public_set.folder is not None:
-        local = Path(copy_from) if copy_from is not None else None
-        try:
-            path, was_there = fetch_folder(public_set, folder, local, blocks_from)
-        except OSError as error:
-            raise DataError(
-                f"{folder} cannot be written ({error.strerror or error}): choose a folder with --to"
-            ) from None
-        report(f"{path}: {'was there already' if was_there else 'done'}, verified")
-        results.append(Fetched(path, True, public_set.folder.listing_sha256, was_there))
-    return results
+    with _no_empty_folder(folder):
+        return _fetch_into(folder, public_set, local, report)
 
 
 def locate(public_set: PublicSet) -> list[Path]:
@@ -101,6 +89,48 @@ def locate(public_set: PublicSet) -> list[Path]:
         f"the set {public_set.name!r} is not on this machine: run `hybridgen data {public_set.name}`, "
         f"or set HYBRIDGEN_DATA to the folder that holds {public_set.name}/{public_set.files[0].name}"
     )
+
+
+def _expanded(folder: str | Path, option: str) -> Path:
+    """Return a folder with ``~`` as the home folder, which shells leave as it is after ``=``."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise DataError(f"{option}={folder}: there is no such user's home folder: write the folder in full") from None
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """If the block fails, remove the folder and those above it that it made and left empty."""
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]  # raises nothing
+    try:
+        yield
+    except BaseException:
+        for place in made:  # innermost first
+            with suppress(OSError):  # it is not empty, or was never made
+                place.rmdir()
+        raise
+
+
+def _fetch_into(
+    folder: Path, public_set: PublicSet, local: Path | None, report: Callable[[str], None]
+) -> list[Fetched]:
+    results = []
+    for file in public_set.files:
+        result = _fetch_file(public_set, file, folder, local)
+        state = "verified" if result.verified else f"NOT verified, no checksum is known; its SHA-256 is {result.sha256}"
+        report(f"{result.path}: {'was there already' if result.was_there else 'done'}, {state}")
+        results.append(result)
+    if public_set.folder is not None:
+        try:
+            path, was_there = fetch_folder(public_set, folder, local, blocks_from)
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be written ({error.strerror or error}): choose a folder with --to"
+            ) from None
+        report(f"{path}: {'was there already' if was_there else 'done'}, verified")
+        results.append(Fetched(path, True, public_set.folder.listing_sha256, was_there))
+    return results
 
 
 def _fetch_file(public_set: PublicSet, file: PublicFile, folder: Path, copy_from: Path | None) -> Fetched:

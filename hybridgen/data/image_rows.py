@@ -16,6 +16,7 @@ from hybridgen.data.elements import ElementSequences
 from hybridgen.data.errors import DataError, check_count, check_fraction
 from hybridgen.data.files import data_folders
 from hybridgen.data.idx_files import find_idx, read_idx
+from hybridgen.data.sequence_data import must_be_there
 
 PARTS = ("train", "valid", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -126,18 +127,32 @@ class ImageRowsData(LightningDataModule):
         return self._loader("train", self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> list[ElementSequences]:
-        """Return this process's batches of the validation images, or nothing if there are none."""
+        """Return this process's batches of the validation images, or nothing if there are none.
+
+        Raises:
+            DataError: There are none, and to validate is what the trainer was started for.
+        """
         return self._evaluation("valid")
 
     def test_dataloader(self) -> list[ElementSequences]:
-        """Return this process's batches of the test images, or nothing if there are none."""
+        """Return this process's batches of the test images, or nothing if there are none.
+
+        Raises:
+            DataError: There are none, and to test is what the trainer was started for.
+        """
         return self._evaluation("test")
 
     def _evaluation(self, part: str) -> list[ElementSequences]:
-        return [self._loader(part, self.evaluation_batch_size, shuffle=False)] if part in self.parts else []
+        if part not in self.parts and not must_be_there(self, part):
+            return []
+        return [self._loader(part, self.evaluation_batch_size, shuffle=False)]
 
     def _loader(self, part: str, batch_size: int, *, shuffle: bool) -> ElementSequences:
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        if part not in self.parts:
+            there = " and ".join(self.parts)
+            fraction = "" if getattr(self, f"{part}_fraction") else f"set {part}_fraction above 0, or "
+            raise DataError(f"there is no {part} part, only {there}: {fraction}give images for {part} in {self.source}")
         images = self.parts[part]
         return ElementSequences(
             images.elements, labels=images.labels, batch_size=batch_size, rank=rank, world_size=world_size,

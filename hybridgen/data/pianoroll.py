@@ -15,6 +15,7 @@ from hybridgen.data.elements import ElementSequences
 from hybridgen.data.errors import DataError, check_count, check_fraction
 from hybridgen.data.pianoroll_embedded import MODES, embedded_rolls
 from hybridgen.data.pianoroll_files import PARTS, PUBLIC_ROLLS, find_midi, locate_public, read_mat
+from hybridgen.data.sequence_data import must_be_there
 
 
 class Rolls(NamedTuple):
@@ -37,14 +38,15 @@ class PianoRollData(LightningDataModule):
     Args:
         source: ``embedded`` (four-part harmony composed by rule, which needs no file), ``jsb``, ``nottingham``,
             ``piano_midi`` or ``musedata`` (after ``hybridgen data polymusic``), a ``.mat`` file in their format, a
-            folder with MIDI files in train, valid and test, or any other folder of MIDI files: its last files are for
-            test, those before them for validation.
+            folder with MIDI files in train, valid and test, or any other folder of MIDI files, which are dealt to the
+            three at random, each always to the same one.
         frames_per_beat: Frames in a quarter note, for MIDI.
         lowest_key: MIDI number of the first key.
         num_keys: How many keys.
         tempo: Quarter notes in a minute of the MIDI files that models write.
         program: General MIDI instrument of those.
-        labels: Whether pieces have classes: the mode for ``embedded``, for MIDI the folder that a file is in.
+        labels: Whether pieces have classes: the mode for ``embedded``, for MIDI the folder that a file is in, below
+            the source or its part.
         transpose: Shift every training piece anew in each epoch by up to this many semitones up or down (as far as
             its notes stay on the keys). 0: as it is. Not for music that was transposed to one key, such as ``jsb``.
         valid_fraction: Part of an undivided folder that is for validation, 0 to 1.
@@ -153,22 +155,41 @@ class PianoRollData(LightningDataModule):
         }, []
 
     def _read_folder(self, folder: Path) -> tuple[dict[str, Rolls], list[str]]:
-        if (folder / "train").is_dir():
+        divided = (folder / "train").is_dir()
+        if divided:
             files = {part: find_midi(folder / part) for part in PARTS if (folder / part).is_dir()}
         else:
             files = self._divide(find_midi(folder), folder)
-        classes = sorted({path.parent.name for paths in files.values() for path in paths})
-        if self.has_labels and len(classes) < 2:
-            raise DataError(f"labels=True: all MIDI files of {folder} are in one folder, make one for each class")
+        classes = self._classes(files, folder, divided) if self.has_labels else {}
+        names = sorted(set(classes.values()))
         found = {}
         for part, paths in files.items():
             rolls = [self._plain_codec.encode(path).numpy() for path in paths]
-            labels = [classes.index(path.parent.name) for path in paths] if self.has_labels else None
+            labels = [names.index(classes[path]) for path in paths] if self.has_labels else None
             found[part] = Rolls(rolls, labels, [str(path) for path in paths])
-        return found, classes
+        return found, names
+
+    def _classes(self, files: dict[str, list[Path]], folder: Path, divided: bool) -> dict[Path, str]:
+        """The class of each file: the folder that it lies in, below ``folder`` or that of its part."""
+        classes, without = {}, []
+        for part, paths in files.items():
+            for path in paths:
+                above = path.relative_to(folder / part if divided else folder).parts[:-1]
+                classes[path] = above[-1] if above else ""
+                if not above:
+                    without.append(path)
+        if len(set(classes.values())) < 2:
+            where = "one folder of each part" if divided else "one folder"
+            raise DataError(f"labels=True: all MIDI files of {folder} are in {where}, make one for each class")
+        if without:
+            raise DataError(
+                f"labels=True: {without[0]} is in no folder of its own class, as others are: move it into one, or set "
+                "labels to false"
+            )
+        return classes
 
     def _divide(self, paths: list[Path], folder: Path) -> dict[str, list[Path]]:
-        """Give the last files to test and those before them to valid, at least one to each that is wanted."""
+        """Deal the files to train, valid and test at random, always alike; at least one to each that is wanted."""
         valid = max(1, round(self.valid_fraction * len(paths))) if self.valid_fraction else 0
         test = max(1, round(self.test_fraction * len(paths))) if self.test_fraction else 0
         train = len(paths) - valid - test
@@ -194,8 +215,12 @@ class PianoRollData(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[ElementSequences]:
-        """Return this process's batches of the validation music, or nothing if there is none."""
-        if "valid" not in self.parts:
+        """Return this process's batches of the validation music, or nothing if there is none.
+
+        Raises:
+            DataError: There is none, and to validate is what the trainer was started for.
+        """
+        if "valid" not in self.parts and not must_be_there(self, "valid"):
             return []
         return [self._loader("valid", batch_size=self.valid_batch_size, shuffle=False)]
 
@@ -209,7 +234,8 @@ class PianoRollData(LightningDataModule):
 
     def _loader(self, part: str, **options: object) -> ElementSequences:
         if part not in self.parts:
-            raise DataError(f"there is no {part} music, only {' and '.join(self.parts)}: give some")
+            fraction = "" if getattr(self, f"{part}_fraction", True) else f", or set {part}_fraction above 0"
+            raise DataError(f"there is no {part} music, only {' and '.join(self.parts)}: give some{fraction}")
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         rolls, labels, _ = self.parts[part]
         return ElementSequences(rolls, labels=labels, rank=rank, world_size=world_size, seed=self.seed, **options)

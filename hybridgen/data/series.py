@@ -43,7 +43,7 @@ class SeriesData(SequenceDataModule):
         attribute_columns: Columns with one value for a whole series.
         label_column: Column with the class of a series.
         id_column: Column that tells series apart. Default: the file is one series.
-        time_column: Column with the time of each row: a number or a date.
+        time_column: Column with the time of each row: a number or a date (20240131 is one if all are of that form).
         time_format: Of dates that have not the year first, such as ``%d.%m.%Y %H:%M``.
         delimiter: Between the cells of a csv file.
         header: Whether the first line of a csv file has names. Default: unless all of its cells are numbers.
@@ -275,7 +275,9 @@ class SeriesData(SequenceDataModule):
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, int, int]]]:
         table = self.table
-        if self.window is None and table.num_series == 1:
+        # Whole and by a saved codec, one series is a sequence for a model that there is; for training it is too few.
+        is_given = self._codec_choice is not None and not (self.valid_fraction or self.test_fraction)
+        if self.window is None and table.num_series == 1 and not is_given:
             raise DataError(
                 f"{table.where} is one series of {table.num_rows} rows: set window to cut it, or id_column to tell its "
                 "series apart"
@@ -358,7 +360,15 @@ class SeriesData(SequenceDataModule):
             return None
         times = [table.times[start:stop] for _, start, stop in spans]
         name = self.roles.time or "time"
-        return fit_times(name, [part[::-1] for part in times] if self.reverse else times, table.time_format)
+        rule = fit_times(name, [part[::-1] for part in times] if self.reverse else times, table.time_format)
+        if not rule.regular:
+            step = f"{rule.step:.12g}{'' if rule.format is None else ' seconds'}"
+            warnings.warn(
+                f"{table.where}: the times in {name!r} are not evenly spaced, but those of generated series will be "
+                f"{step} apart, the median: leave the times out to generate none",
+                stacklevel=2,
+            )
+        return rule
 
 
 def _remedy(part: str) -> str:

@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,13 @@ from hybridgen.codecs.columns import Values
 from hybridgen.codecs.errors import CodecError
 from hybridgen.codecs.timestamps import find_format
 from hybridgen.data.errors import DataError
-from hybridgen.data.series_table import SeriesTable
+from hybridgen.data.series_table import SeriesTable, arrange
 
 if TYPE_CHECKING:
     from hybridgen.data.series_sources import ColumnRoles
 
 _KEYS = ("values", "data", "x")
+_EXACT = 2.0**53  # from here on, floats leave out whole numbers
 #: What a file makes numpy, zipfile and their decompressors raise that is none of theirs, damaged, or encrypted.
 _DAMAGED = (
     *(OSError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, RuntimeError, OverflowError),
@@ -45,6 +47,9 @@ def read_npz(
     own they would lie in train and test at once. Beside it may lie ``columns`` (C names), ``lengths`` `(S,)`,
     ``labels`` `(S,)`, ``times`` `(S, T)`, ``attributes`` `(S, A)` with ``attribute_names``, and ``categories_NAME``:
     the texts that the numbers of a categorical column stand for. So ``write_series`` writes them.
+
+    In one long table, the columns of time and of the series' names are taken and order the rows as in a csv file. In
+    `(S, T, C)` the series are apart and their times are ``times``: a column for either is refused.
 
     Raises:
         DataError: It is no such file, or its arrays do not fit together.
@@ -68,7 +73,8 @@ def read_npz(
     alone = not {"lengths", "labels", "attributes", "times"} & arrays.keys()
     if values.ndim == 3 and alone and _is_chain(values):
         values = np.concatenate([values[:, 0], values[-1, 1:]])
-    if values.ndim == 2:
+    is_table = values.ndim == 2
+    if is_table:
         values = values[None]
     number, length, width = values.shape
     lengths = _lengths(path, arrays, number, length)
@@ -76,6 +82,14 @@ def read_npz(
     inside = np.arange(length) < lengths[:, None]  # (S, T)
     rows = values[inside]  # (N, C)
     columns: dict[str, Values] = {name: rows[:, place].copy() for place, name in enumerate(found)}
+    if roles.time in columns and "times" in arrays:
+        raise DataError(
+            f"{path} has times in 'times' and in the column {roles.time!r}: leave out time_column, or 'times'"
+        )
+    if not is_table:
+        _check_apart(path, key, arrays, columns, roles)
+    elif roles.time is not None or roles.id is not None:
+        return _arrange_rows(path, key, arrays, columns, inside, roles)
     for name in roles.categorical:
         if name in columns:
             columns[name] = _categories(path, name, columns[name], arrays)
@@ -84,9 +98,7 @@ def read_npz(
     attributes = _attributes(path, arrays, number, roles)
     for name in roles.categorical:
         _take(path, name, columns | attributes)
-    labels = None
-    if roles.label is not None or "labels" in arrays:
-        labels = [_plain(label) for label in _sized(path, arrays, "labels", number)]
+    labels = _labels(path, arrays, number) if roles.label is not None or "labels" in arrays else None
     times, form = _times(path, arrays, inside, roles)
     return SeriesTable(
         where=str(path),
@@ -182,6 +194,79 @@ def _is_chain(windows: np.ndarray) -> bool:
     )
 
 
+def _check_apart(
+    path: Path, key: str, arrays: dict[str, np.ndarray], columns: dict[str, Values], roles: ColumnRoles
+) -> None:
+    """Refuse columns that would tell apart, or put in order, what the shape `(S, T, C)` has apart and in order."""
+    if roles.id is not None:
+        _take(path, roles.id, columns)
+        raise DataError(
+            f"{path}: {key!r} of shape {arrays[key].shape} has its series apart already: leave out "
+            f"id_column={roles.id!r} and name the others in columns, or save one table of shape (steps, columns)"
+        )
+    if roles.time is not None and "times" not in arrays:  # where there are, the option gives them a name
+        _take(path, roles.time, columns)
+        raise DataError(
+            f"{path}: {key!r} of shape {arrays[key].shape} has the times of its series in a column: save "
+            f"{roles.time!r} as an array 'times' of shape (series, steps), or save one table of shape (steps, columns)"
+        )
+
+
+def _arrange_rows(
+    path: Path,
+    key: str,
+    arrays: dict[str, np.ndarray],
+    columns: dict[str, Values],
+    inside: np.ndarray,
+    roles: ColumnRoles,
+) -> SeriesTable:
+    """Group and order the rows of one long table as those of a csv file."""
+    beside = [name for name in ("attributes", "labels") if name in arrays]
+    if beside and roles.id is not None:
+        raise DataError(
+            f"{path}: {beside[0]!r} is of one series, but id_column={roles.id!r} tells many apart: make columns of "
+            f"{key!r} of it, the same in all rows of a series"
+        )
+    for name in columns:
+        if name in roles.categorical:
+            columns[name] = _categories(path, name, columns[name], arrays)
+        elif name in roles.text:
+            columns[name] = _texts(path, name, columns[name], arrays)
+    texts, _ = _times(path, arrays, inside, roles)
+    if texts is not None:
+        name = roles.time or next(name for name in ("time", "times", "'times'") if name not in columns)
+        columns[name] = np.array(texts, dtype=object)
+        roles = replace(roles, time=name)
+    attributes = _attributes(path, arrays, 1, roles) if "attributes" in arrays else {}
+    for name in roles.categorical:
+        _take(path, name, columns | attributes)
+    table = arrange(
+        str(path),
+        columns,
+        replace(
+            roles,
+            attributes=() if "attributes" in arrays else roles.attributes,
+            label=roles.label if roles.label in columns or "labels" not in arrays else None,
+        ),
+    )
+    if "labels" in arrays and table.labels is None:
+        table = replace(table, labels=_labels(path, arrays, 1))
+    return replace(table, attributes=attributes) if "attributes" in arrays else table
+
+
+def _texts(path: Path, name: str, numbers: Values, arrays: dict[str, np.ndarray]) -> Values:
+    """Return times, or names of series, as a csv file has them."""
+    if f"categories_{name}" in arrays:
+        return _categories(path, name, numbers, arrays)
+    if (np.abs(numbers) >= _EXACT).any():  # two names might have become one
+        raise DataError(
+            f"{path}: {name!r} has numbers of 2**53 and more, which are not exact: save smaller ones, or as a csv file"
+        )
+    values = np.empty(len(numbers), dtype=object)
+    values[:] = [None if np.isnan(number) else _plain(number) for number in numbers]
+    return values
+
+
 def _lengths(path: Path, arrays: dict[str, np.ndarray], number: int, longest: int) -> np.ndarray:
     if "lengths" not in arrays:
         return np.full(number, longest, dtype=np.int64)
@@ -247,6 +332,10 @@ def _attributes(path: Path, arrays: dict[str, np.ndarray], number: int, roles: C
         column = cells[:, place].astype(np.float64)
         found[name] = _categories(path, name, column, arrays) if name in roles.categorical else column
     return {name: _take(path, name, found) for name in roles.attributes or found}
+
+
+def _labels(path: Path, arrays: dict[str, np.ndarray], number: int) -> list[str]:
+    return [_plain(label) for label in _sized(path, arrays, "labels", number)]
 
 
 def _times(

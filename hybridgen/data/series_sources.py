@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from hybridgen.closest import name_the_closest
-from hybridgen.codecs.columns import Values, observed_cells
-from hybridgen.codecs.errors import CodecError
-from hybridgen.codecs.timestamps import find_format, parse_time
 from hybridgen.data.errors import DataError, MissingDataError
 from hybridgen.data.files import data_folders
 from hybridgen.data.series_arrays import read_npz, read_parquet
 from hybridgen.data.series_csv import read_csv
-from hybridgen.data.series_table import SeriesTable
+from hybridgen.data.series_table import SeriesTable, arrange
 from hybridgen.data.synthetic_series import SYNTHETIC
 
 _STOCKS = ("Open", "High", "Low", "Close", "Adj_Close", "Volume")
@@ -143,106 +137,3 @@ def read_series(
     else:
         raise DataError(f"{path} is not a csv, parquet or npz file by its name: convert it to one of them")
     return arrange(str(path), columns, roles)
-
-
-def arrange(where: str, columns: Mapping[str, Values], roles: ColumnRoles) -> SeriesTable:
-    """Group the rows of a file by series, in the order of time, and give each column its role.
-
-    Raises:
-        DataError: A role names no column, or a column does not fit its role.
-    """
-    for name in roles.named:
-        if name not in columns:
-            raise DataError(f"{where} has no column {name!r}: {name_the_closest(name, columns)}")
-    for name in {name for name in roles.named if roles.named.count(name) > 1}:
-        raise DataError(
-            f"the column {name!r} has two roles: name it in one of columns, conditions, attributes ... only"
-        )
-    others = {*roles.conditions, *roles.attributes, *filter(None, (roles.label, roles.id, roles.time))}
-    generated = roles.columns or tuple(name for name in columns if name not in others)
-    if not generated:
-        raise DataError(f"{where} has no column left to generate: name some in columns")
-    order, starts, names = _group(where, columns, roles)
-    times, form = None, None
-    if roles.time is not None:
-        order, times, form = _sort_by_time(where, columns[roles.time], order, starts, names, roles)
-    firsts = order[starts[:-1]]
-    for name in (*roles.attributes, *filter(None, (roles.label,))):
-        _check_constant(where, name, columns[name][order], starts, names, is_label=name == roles.label)
-    labels = None
-    if roles.label is not None:
-        labels = columns[roles.label][firsts].tolist()
-        if None in labels:
-            raise DataError(f"{where}: the series {names[labels.index(None)]!r} has no label in {roles.label!r}")
-    return SeriesTable(
-        where=where,
-        columns={name: columns[name][order] for name in generated},
-        starts=starts,
-        names=names,
-        conditions={name: columns[name][order] for name in roles.conditions},
-        attributes={name: columns[name][firsts] for name in roles.attributes},
-        labels=labels,
-        times=times,
-        time_format=form,
-    )
-
-
-def _group(where: str, columns: Mapping[str, Values], roles: ColumnRoles) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the order of the rows that puts each series together, where each starts, and their names."""
-    number = len(next(iter(columns.values())))
-    if roles.id is None:
-        return np.arange(number), np.array([0, number]), ["0"]
-    ids = columns[roles.id].tolist()
-    if None in ids:
-        raise DataError(f"{where}: row {ids.index(None) + 1} has no value in the id column {roles.id!r}")
-    places = {name: place for place, name in enumerate(dict.fromkeys(ids))}
-    owners = np.array([places[name] for name in ids])
-    starts = np.concatenate([[0], np.bincount(owners).cumsum()])
-    return np.argsort(owners, kind="stable"), starts, list(places)
-
-
-def _sort_by_time(
-    where: str, cells: Values, order: np.ndarray, starts: np.ndarray, names: list[str], roles: ColumnRoles
-) -> tuple[np.ndarray, list[str], str | None]:
-    texts = cells.tolist()
-    if None in texts:
-        raise DataError(f"{where}: row {texts.index(None) + 1} has no time in the column {roles.time!r}")
-    try:
-        form = roles.time_format or find_format(texts[0])
-    except CodecError as error:
-        raise DataError(f"{where}, column {roles.time!r}: {error}") from None
-    seconds = np.empty(len(texts))
-    for row, text in enumerate(texts):
-        try:
-            seconds[row] = parse_time(text, form)
-        except CodecError as error:
-            raise DataError(f"{where}, row {row + 1}, column {roles.time!r}: {error}") from None
-    order = order.copy()
-    for series, (start, stop) in enumerate(pairwise(starts)):
-        rows = order[start:stop]
-        rows = rows[np.argsort(seconds[rows], kind="stable")]
-        twice = np.flatnonzero(np.diff(seconds[rows]) == 0)
-        if len(twice):
-            of = f"the series {names[series]!r}" if len(names) > 1 else "the table"
-            raise DataError(
-                f"{where}: {of} has the time {texts[rows[twice[0]]]!r} twice: remove a row, or give the id_column that "
-                "tells its series apart"
-            )
-        order[start:stop] = rows
-    return order, [texts[row] for row in order], form
-
-
-def _check_constant(
-    where: str, name: str, cells: Values, starts: np.ndarray, names: list[str], *, is_label: bool
-) -> None:
-    there = observed_cells(cells)
-    for series, (start, stop) in enumerate(pairwise(starts)):
-        first = cells[start : start + 1].tolist()[0]
-        same = cells[start:stop] == first if there[start] else ~there[start:stop]
-        if not np.all(same):
-            other = cells[start:stop][~np.asarray(same, dtype=bool)].tolist()[0]
-            what = "label" if is_label else "attribute"
-            raise DataError(
-                f"{where}: the {what} {name!r} is {first!r} and {other!r} in the series {names[series]!r}: it must be "
-                "the same in all rows of a series, which id_column tells apart"
-            )

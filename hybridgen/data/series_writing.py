@@ -66,7 +66,7 @@ def write_series(path: str | Path, series: Sequence[Series], codec: SeriesCodec)
     return path
 
 
-def _names(codec: SeriesCodec) -> tuple[str, str, str]:
+def column_names(codec: SeriesCodec) -> tuple[str, str, str]:
     """Return the names of the columns for the series' number, the label and the time; none is of another column."""
     taken = {column.name for column in (*codec.columns, *codec.conditions, *codec.attributes)}
     found = []
@@ -79,7 +79,7 @@ def _names(codec: SeriesCodec) -> tuple[str, str, str]:
 
 
 def _header(series: Sequence[Series], codec: SeriesCodec) -> list[str]:
-    number, label, time = _names(codec)
+    number, label, time = column_names(codec)
     first = series[0]
     return [
         number,
@@ -116,7 +116,7 @@ def _text(column: Column, value: float | str | None) -> str:
 
 def _cells(series: Sequence[Series], codec: SeriesCodec) -> dict[str, list[object]]:
     """Return the table by column, as parquet takes it."""
-    number, label, time = _names(codec)
+    number, label, time = column_names(codec)
     table: dict[str, list[object]] = {name: [] for name in _header(series, codec)}
     whole = {column.name for column in (*codec.columns, *codec.conditions, *codec.attributes) if column.decimals == 0}
 

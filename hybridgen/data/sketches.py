@@ -16,6 +16,7 @@ from hybridgen.data.elements import ElementSequences
 from hybridgen.data.errors import DataError, check_count, check_drawn, check_fraction
 from hybridgen.data.files import data_folders
 from hybridgen.data.object_arrays import read_object_arrays
+from hybridgen.data.sequence_data import must_be_there
 from hybridgen.data.synthetic_sketches import SHAPES, synthetic_sketches
 
 PARTS = ("train", "valid", "test")
@@ -131,18 +132,33 @@ class SketchData(LightningDataModule):
         return self._loader("train", self.batch_size, shuffle=True, augment=augment)
 
     def val_dataloader(self) -> list[ElementSequences]:
-        """Return this process's batches of the validation sketches, or nothing if there are none."""
+        """Return this process's batches of the validation sketches, or nothing if there are none.
+
+        Raises:
+            DataError: There are none, and to validate is what the trainer was started for.
+        """
         return self._evaluation("valid")
 
     def test_dataloader(self) -> list[ElementSequences]:
-        """Return this process's batches of the test sketches, or nothing if there are none."""
+        """Return this process's batches of the test sketches, or nothing if there are none.
+
+        Raises:
+            DataError: There are none, and to test is what the trainer was started for.
+        """
         return self._evaluation("test")
 
     def _evaluation(self, part: str) -> list[ElementSequences]:
-        return [self._loader(part, self.evaluation_batch_size, shuffle=False)] if part in self.parts else []
+        if part not in self.parts and not must_be_there(self, part):
+            return []
+        return [self._loader(part, self.evaluation_batch_size, shuffle=False)]
 
     def _loader(self, part: str, batch_size: int, **options: object) -> ElementSequences:
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        if part not in self.parts:
+            raise DataError(
+                f"there is no {part} part, only {' and '.join(self.parts)}: give sketches of at most max_points="
+                f"{self.max_points} points under {part!r} in {self.source}"
+            )
         sketches = self.parts[part]
         return ElementSequences(
             sketches.elements, labels=sketches.labels, batch_size=batch_size, rank=rank, world_size=world_size,

@@ -19,6 +19,7 @@ from hybridgen.data.files import cache_folder, read_json
 from hybridgen.data.lanes import Lanes
 from hybridgen.data.lines import Lines
 from hybridgen.data.reading import Document
+from hybridgen.data.sequence_data import must_be_there
 from hybridgen.data.sources import PARTS, find_parts, find_source
 from hybridgen.data.tokens import TokenCounts, TokenFile
 from hybridgen.data.windows import ColdWindows
@@ -221,8 +222,13 @@ class TextData(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[BatchLoader]:
-        """Return this process's batches of the validation text, or nothing if there is none."""
-        return [self._evaluation("valid", self.valid_batch_size)] if "valid" in self._documents else []
+        """Return this process's batches of the validation text, or nothing if there is none.
+
+        Raises:
+            DataError: There is none, and to validate is what the trainer was started for.
+        """
+        wanted = "valid" in self._documents or must_be_there(self, "valid")
+        return [self._evaluation("valid", self.valid_batch_size)] if wanted else []
 
     def test_dataloader(self) -> list[BatchLoader]:
         """Return this process's batches of the test text, one loader for each of :attr:`test_protocols`."""

@@ -187,6 +187,10 @@ def test_the_spoken_digits():
         ({"pieces": True}, "pieces needs length"),
         ({"trim": -3.0}, "trim=-3.0 must be above 0 decibels"),
         ({"sample_rate": 10**9}, "sample_rate=1000000000 must be .* at most 768000"),
+        (
+            {"codec": FramedCodec(sample_rate=8000).to_config(), "sample_rate": 16000},
+            "sample_rate=16000 is not that of the given codec, 8000: set it to 8000",
+        ),
         ({"codec_options": {"sample_rate": 16000}}, "codec_options names sample_rate, .*set data.sample_rate"),
         ({"codec": FramedCodec(sample_rate=10**9).to_config()}, "the codec's sample_rate=1000000000 must be"),
         ({"length": 1e12}, "length=1000000000000.0 must be a number of seconds above 0 and at most 3600"),
@@ -202,6 +206,12 @@ def test_an_option_that_cannot_be_ends_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         few(**options).prepare_data()
     assert "\n" not in str(error.value)
+
+
+def test_the_rate_of_a_saved_codec_may_be_said_again():
+    codec = FramedCodec(sample_rate=16000).to_config()
+    for rate in (None, 16000):
+        assert few(codec=codec, sample_rate=rate).sample_rate == 16000
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path, folder):

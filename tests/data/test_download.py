@@ -100,6 +100,10 @@ def test_anything_else_leaves_nothing(server, public, path, known, message):
         fetch("set", report=str)
     assert server + path in str(error.value)
     assert "\n" not in str(error.value)
+    assert not (folder.parents[2]).exists()  # nor the cache, which was not there before
+    folder.mkdir(parents=True)
+    with pytest.raises(DataError, match=message):
+        fetch("set", report=str)
     assert list(folder.iterdir()) == []
 
 
@@ -134,7 +138,7 @@ def test_a_local_copy_passes_the_same_check(public, tmp_path, name):
     copy.write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(DataError, match="is not the public file"):
         fetch("set", copy_from=tmp_path / "copy", report=str)
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == []  # which was there before
     with pytest.raises(DataError, match=r"has no file train\.txt or set\.train\.txt"):
         fetch("set", copy_from=tmp_path, report=str)
 
@@ -161,6 +165,28 @@ def test_a_folder_that_cannot_be_written(server, public, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be written .*--to"):
         fetch("set", to=tmp_path / "file", report=str)
+
+
+def test_a_tilde_is_the_home_folder(server, public, tmp_path, monkeypatch):
+    public(f"{server}/good")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (result,) = fetch("set", to="~/sets", report=str)
+    assert result.path == tmp_path / "home" / "sets" / "set" / "train.txt"
+    (result,) = fetch("set", copy_from="~/sets", to="copy", report=str)
+    assert result.path.read_bytes() == CONTENT
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(DataError, match=r"--to=~nobody\.here/x: there is no such user's home folder"):
+        fetch("set", to="~nobody.here/x", report=str)
+
+
+def test_what_has_arrived_stays_where_a_later_file_cannot_be_had(server, public, monkeypatch):
+    folder = public(f"{server}/good")
+    files = [PublicFile(f"{name}.txt", f"{server}/{name}") for name in ("good", "missing")]
+    monkeypatch.setitem(PUBLIC_SETS, "set", PublicSet("set", "a set", "free", tuple(files)))
+    with pytest.raises(DataError, match="answers 404"):
+        fetch("set", report=str)
+    assert [path.name for path in folder.iterdir()] == ["good.txt"]
 
 
 def test_an_unknown_set_names_the_closest():
@@ -258,7 +284,7 @@ def test_any_other_archive_leaves_nothing(public_folder, monkeypatch, content, m
     with pytest.raises(DataError, match=message) as error:
         fetch("sounds", report=str)
     assert "\n" not in str(error.value)
-    assert list(public_folder.iterdir()) == []
+    assert not public_folder.exists()
 
 
 @pytest.mark.parametrize("place", ["", "sounds", "sounds/sounds"])

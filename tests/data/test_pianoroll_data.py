@@ -114,6 +114,40 @@ def test_a_folder_that_is_divided_already(tmp_path):
     assert [len(part.rolls) for part in data.parts.values()] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("inside", ["", "opus"])
+def test_classes_are_folders_below_the_parts(tmp_path, inside):
+    for part in ("train", "valid", "test"):
+        (tmp_path / part / inside).mkdir(parents=True)
+        midi_folder(tmp_path / part / inside, number=4)
+    data = PianoRollData(source=str(tmp_path), labels=True)
+    assert data.codec.labels == ["march", "waltz"]
+    for part in data.parts.values():
+        assert [["march", "waltz"][label] for label in part.labels] == [Path(name).parent.name for name in part.names]
+
+
+def test_parts_are_no_classes(tmp_path):
+    for part in ("train", "valid", "test"):
+        (tmp_path / part).mkdir()
+        write_midi(rolls(1)[0], tmp_path / part / "0.mid", PianoRollCodec())
+    with pytest.raises(DataError, match="are in one folder of each part, make one for each class"):
+        _ = PianoRollData(source=str(tmp_path), labels=True).codec
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+def test_files_without_a_class_are_refused(tmp_path, part):
+    (tmp_path / part).mkdir(exist_ok=True)
+    write_midi(rolls(1)[0], tmp_path / part / "0.mid", PianoRollCodec())
+    write_midi(rolls(1)[0], tmp_path / part / "1.mid", PianoRollCodec())
+    alone = {"source": str(tmp_path), "labels": True, "valid_fraction": 0, "test_fraction": 0}
+    with pytest.raises(DataError, match=r"are in one folder( of each part)?, make one for each class"):
+        _ = PianoRollData(**alone).codec
+    midi_folder(tmp_path / part, number=4)
+    with pytest.raises(DataError, match=r"0\.mid is in no folder of its own class.*, or set labels to false") as error:
+        _ = PianoRollData(**alone).codec
+    assert "\n" not in str(error.value)
+    assert PianoRollData(**alone | {"labels": False}).codec.labels == []
+
+
 def test_every_piece_is_in_one_batch_and_ranks_share_it():
     found = rolls(23)
     whole = ElementSequences(found, batch_size=4)

@@ -247,7 +247,7 @@ def test_what_cannot_be_written_leaves_nothing(many, tmp_path, monkeypatch):
         ({"valid_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
         ({"columns": ["same"]}, "every column is constant in the training data"),
         ({"columns": ["wave", "z"]}, "has no column 'z'"),
-        ({"split": "series"}, "has 1 series, too few to divide"),
+        ({"split": "series"}, "has 1 series, too few to divide .*id_column .* set split to 'blocks'"),
     ],
 )
 def test_what_cannot_be_ends_in_one_sentence(table, options, sentence):

@@ -262,6 +262,88 @@ def test_roles_that_do_not_fit_an_array_file_are_named(options, sentence, tmp_pa
         SeriesData(source=str(path), **options).table  # noqa: B018
 
 
+def rows():
+    """Two series, mixed and out of order, with a missing cell, as numbers."""
+    values = [[1, 2, 30, 5], [0, 1, 40, 1], [1, 1, 30, 4], [0, 2, 40, 2], [0, 3, 40, np.nan]]
+    return {"values": np.array(values), "columns": ["who", "day", "age", "x"]}
+
+
+def same(ours, theirs):
+    assert ours.names == theirs.names
+    assert ours.starts.tolist() == theirs.starts.tolist()
+    assert (ours.times, ours.time_format, ours.labels) == (theirs.times, theirs.time_format, theirs.labels)
+    for room in ("columns", "conditions", "attributes"):
+        mine, yours = getattr(ours, room), getattr(theirs, room)
+        assert list(mine) == list(yours)
+        for name in mine:
+            assert mine[name].dtype == yours[name].dtype
+            np.testing.assert_array_equal(mine[name], yours[name])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"id_column": "who", "time_column": "day", "attribute_columns": ["age"]},
+        {"id_column": "who", "label_column": "age", "condition_columns": ["day"]},
+        {"id_column": "who"},
+        {"time_column": "x", "columns": ["age", "who"], "categorical_columns": ["who"]},
+    ],
+)
+def test_an_array_is_read_as_the_same_table_in_csv(options, write, tmp_path):
+    arrays = rows()
+    if options.get("time_column") == "x":
+        arrays["values"][4, 3] = 0.5
+    lines = [",".join("" if np.isnan(cell) else f"{cell:g}" for cell in row) for row in arrays["values"]]
+    text = write("\n".join([",".join(arrays["columns"]), *lines]) + "\n")
+    np.savez(tmp_path / "table.npz", **arrays)
+    same(*(SeriesData(source=str(path), window=2, **options).table for path in (tmp_path / "table.npz", text)))
+
+
+def test_the_side_arrays_of_a_table_are_ordered_and_named_too(tmp_path):
+    path = tmp_path / "table.npz"
+    days = ["2024-01-02", "2024-01-01", "2024-01-01", "2024-01-02", "2024-01-03"]
+    np.savez(path, **rows(), times=days, categories_who=["ann", "bob"])
+    table = SeriesData(source=str(path), window=2, id_column="who").table
+    assert table.names == ["bob", "ann"]
+    assert table.times == ["2024-01-01", "2024-01-02", "2024-01-01", "2024-01-02", "2024-01-03"]
+    assert table.columns["x"][:4].tolist() == [4, 5, 1, 2]
+    values = np.array([[2.0, 7.0], [1.0, 8.0]])
+    np.savez(path, values=values, columns=["t", "x"], labels=["dog"], attributes=[[3.0]], attribute_names=["age"])
+    table = SeriesData(source=str(path), window=2, time_column="t", label_column="animal").table
+    assert (table.labels, table.times, table.attributes["age"].tolist()) == (["dog"], ["1", "2"], [3.0])
+    assert {name: cells.tolist() for name, cells in table.columns.items()} == {"x": [8.0, 7.0]}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "sentence"),
+    [
+        ({}, {"time_column": "days"}, "has no column 'days': did you mean 'day'"),
+        ({}, {"id_column": "whom"}, "has no column 'whom': did you mean 'who'"),
+        ({}, {"id_column": "x"}, "row 5 has no value in the id column 'x'"),
+        ({}, {"time_column": "day"}, "the table has the time '1' twice"),
+        ({}, {"id_column": "who", "label_column": "x"}, "the label 'x' is '5' and '4' in the series '1'"),
+        ({"times": np.arange(5)}, {"time_column": "day"}, "has times in 'times' and in the column 'day'"),
+        ({"labels": ["a"]}, {"id_column": "who"}, "'labels' is of one series, but id_column='who' tells many apart"),
+        ({"values": 2.0**60 + np.zeros((5, 4))}, {"id_column": "who"}, r"'who' has numbers of 2\*\*53 and more"),
+        ({"values": np.zeros((2, 3, 4))}, {"id_column": "whom"}, "has no column 'whom': did you mean 'who'"),
+        (
+            {"values": np.arange(24).reshape(2, 3, 4)},
+            {"id_column": "who"},
+            "has its series apart already: leave out id_column='who'",
+        ),
+        ({"values": np.zeros((2, 3, 4))}, {"time_column": "days"}, "has no column 'days': did you mean 'day'"),
+        ({"values": np.eye(4)[None]}, {"time_column": "day"}, r"save 'day' as an array 'times' of shape \(series, st"),
+    ],
+)
+def test_a_time_or_id_column_that_an_array_file_cannot_have_is_named(arrays, options, sentence, tmp_path):
+    path = tmp_path / "table.npz"
+    np.savez(path, **rows() | arrays)
+    with pytest.raises(DataError, match=sentence) as error:
+        SeriesData(source=str(path), window=2, **options).table  # noqa: B018
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_member_that_is_no_array_is_named(tmp_path):
     path = tmp_path / "arrays.npz"
     with zipfile.ZipFile(path, "w") as file:
