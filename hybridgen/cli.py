@@ -17,7 +17,7 @@ COMMANDS = {
     "fit": "train a model: hybridgen fit --config experiments/language_model/embedded.yaml",
     "validate": "evaluate on the validation data",
     "test": "evaluate on the test data, by every protocol of the data",
-    "predict": "run a model over data",
+    "predict": "write nats and perplexity of each row of a test text",
     "sample": "new text, series, sounds or music: hybridgen sample --ckpt RUN/checkpoints/best.ckpt --prompt 'Once'",
     "score": "nats and bits of a text under a model: hybridgen score --ckpt CKPT FILE",
     "evaluate": "generated series beside real ones: hybridgen evaluate --ckpt CKPT --out FOLDER",

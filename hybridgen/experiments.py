@@ -62,8 +62,6 @@ def find(wanted: str, *, option: str = "--config") -> Path:
     """
     if Path(wanted).is_file():
         return Path(wanted)
-    if Path(wanted).is_dir():
-        raise ValueError(f"{option}: {wanted} is a folder: give a YAML file, or a name of `hybridgen config ls`")
     name = wanted.removesuffix(".yaml").removesuffix(".yml").removeprefix("./").removeprefix("experiments/")
     known = names()
     candidates = [each for each in known if name in (each, each.partition("/")[2], each.rpartition("/")[2])]
@@ -71,6 +69,8 @@ def find(wanted: str, *, option: str = "--config") -> Path:
         candidates = [name]
     if len(candidates) > 1:
         raise ValueError(f"{option}: {wanted!r} is the name of {', '.join(candidates)}: say which one")
+    if not candidates and Path(wanted).is_dir():  # a folder of an experiment's name may hold the data for it
+        raise ValueError(f"{option}: {wanted} is a folder: give a YAML file, or a name of `hybridgen config ls`")
     if not candidates:
         nearest = _nearest(name, known)
         raise ValueError(f"{option}: there is no file {wanted} and no experiment of that name: {nearest}")

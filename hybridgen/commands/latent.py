@@ -4,10 +4,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, read_text
 from hybridgen.commands.writing import write_json_lines
 
 #: Sentences that are decoded at a time; decides the memory, not the result.
@@ -38,13 +37,7 @@ def read_sentences(path: str, *, option: str = "FILE") -> list[Sentence]:
     Raises:
         ValueError: if there is no such file, it is not UTF-8, or it has no sentence.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{option}: there is no file {path}")
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{option}: {path} is not UTF-8 at byte {error.start}: convert it first") from None
+    lines = read_text(path, option).splitlines()
     found = [Sentence(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise ValueError(f"{option}: {path} has no sentence: give a file with one on each line")

@@ -30,6 +30,33 @@ def check_number(name: str, value: int, least: int, *, most: int = MOST, why: st
         raise ValueError(f"{name} is {value}: give at most {most}")
 
 
+def at_home(path: str | Path, option: str) -> Path:
+    """A path whose ``~``, which a shell leaves alone in ``--out=~/x``, is the user's own folder.
+
+    Raises:
+        ValueError: if nobody is called what stands after ``~``.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{option}: {path} is in the folder of a user whom this machine does not know") from None
+
+
+def read_text(path: str, option: str) -> str:
+    """What a UTF-8 file of text holds, without a byte-order mark.
+
+    Raises:
+        ValueError: if there is no such file, or it is not UTF-8.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{option}: there is no file {path}")
+    try:
+        return file.read_text(encoding="utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{option}: {path} is not UTF-8 at byte {error.start}: convert it first") from None
+
+
 def check_out_folder(out: str | None) -> None:
     """Refuse a folder that cannot be made, because a file is in its place, before anything is computed.
 
@@ -38,7 +65,7 @@ def check_out_folder(out: str | None) -> None:
     """
     if out is None:
         return
-    folder = Path(out).expanduser()
+    folder = at_home(out, "--out")
     file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
     if file is not None:
         raise ValueError(f"--out: {file} is a file: give a folder")
@@ -52,10 +79,11 @@ def check_out_file(out: str | None, option: str = "--out") -> None:
     """
     if out is None:
         return
-    if Path(out).is_dir():
+    file = at_home(out, option)
+    if file.is_dir():
         raise ValueError(f"{option}: {out} is a folder: give the path of a file")
-    if not Path(out).resolve().parent.is_dir():
-        raise ValueError(f"{option}: there is no folder {Path(out).parent}: make it first")
+    if not file.resolve().parent.is_dir():
+        raise ValueError(f"{option}: there is no folder {file.parent}: make it first")
 
 
 def one_sentence(message: str) -> str:
@@ -65,8 +93,14 @@ def one_sentence(message: str) -> str:
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if "Given value type" in message:
+        whole: list[str] = []
+        for line in lines:
+            if whole and whole[-1].startswith("- ") and whole[-1].endswith(":"):
+                whole[-1] += f" {line.removeprefix('- ')}"  # what was tried, and what came of it
+            else:
+                whole.append(line)
         tried = [
-            line[2:] for line in lines if line.startswith("- ") and not line.startswith("- Expected a <class 'None")
+            line[2:] for line in whole if line.startswith("- ") and not line.startswith("- Expected a <class 'None")
         ]
         lines = tried[-1:] or lines[:1]
     return re.sub(r'^Parser key "[^"]*": ', "", " ".join(lines))

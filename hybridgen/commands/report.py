@@ -1,9 +1,8 @@
 """`hybridgen report`: one HTML file about runs."""
 
 import sys
-from pathlib import Path
 
-from hybridgen.commands.options import Parser
+from hybridgen.commands.options import Parser, at_home, read_text
 
 DESCRIPTION = """
 Write one HTML file about runs that needs no server, no network and no other file: what was trained on what, curves,
@@ -31,11 +30,11 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.stages < 1:
         raise ValueError(f"--stages is {options.stages}: give at least 1")
-    out = Path(options.out)
+    out = at_home(options.out, "--out")
     if out.is_dir() or not out.resolve().parent.is_dir():
         what = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
         raise ValueError(f"--out: {what}: give the path of a file")
-    text = None if options.text is None else _text(options.text)
+    text = None if options.text is None else read_text(options.text, "--text")
 
     from hybridgen.report.page import write_report
     from hybridgen.report.run_folder import open_run
@@ -48,13 +47,3 @@ def run(arguments: list[str]) -> int:
     write_report(runs, out, text=text, stages=options.stages, look_inside=not options.no_model)
     print(f"{out} written ({out.stat().st_size / 1e6:.1f} MB): open it in a browser", file=sys.stderr)
     return 0
-
-
-def _text(path: str) -> str:
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"--text: there is no file {path}")
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--text: {path} is not UTF-8 at byte {error.start}: convert it first") from None

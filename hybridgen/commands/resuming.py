@@ -29,7 +29,7 @@ def add_options(parser: Any) -> None:
     """Add the options of resuming and saving."""
     from hybridgen.reliability.saving import MINUTES
 
-    parser.add_argument("--resume", default="never", metavar="auto|PATH|never", help=HELP)
+    parser.add_argument("--resume", type=str, default="never", metavar="auto|PATH|never", help=HELP)
     parser.add_argument(
         "--save_every_minutes",
         type=float,

@@ -6,7 +6,7 @@ from typing import Any
 
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.latent import prior_rows
-from hybridgen.commands.options import Parser, check_number, check_out_file
+from hybridgen.commands.options import Parser, at_home, check_number, check_out_file, read_text
 from hybridgen.commands.sequences import add_sequence_options, refuse_for_text, write_sequences
 from hybridgen.commands.writing import write_json_lines
 
@@ -29,8 +29,10 @@ def run(arguments: list[str]) -> int:
     check_number("--num_samples", options.num_samples, 1)
     decoding = decoding_from(options)
     prompt = _prompt(options.prompt, options.prompt_file)
-    if options.out is not None and not Path(options.out).resolve().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
+    if options.out is not None:
+        options.out = str(at_home(options.out, "--out"))
+        if not Path(options.out).resolve().parent.is_dir():
+            raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
 
     from hybridgen.loading import load
 
@@ -78,22 +80,14 @@ def _prompt(prompt: str | None, path: str | None) -> str:
         raise ValueError("--prompt and --prompt_file are both given: choose one")
     if prompt == "-":
         return _standard_input()
-    if path is None:
-        return prompt or ""
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"--prompt_file: there is no file {path}")
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--prompt_file: {path} is not UTF-8 at byte {error.start}") from None
+    return (prompt or "") if path is None else read_text(path, "--prompt_file")
 
 
 def _standard_input() -> str:
     if sys.stdin is None or sys.stdin.closed:
         raise ValueError("--prompt - reads standard input, which is closed: give the text itself, or --prompt_file")
     try:
-        return sys.stdin.read()
+        return sys.stdin.read().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompt -: standard input is not UTF-8 at byte {error.start}") from None
 

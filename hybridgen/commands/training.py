@@ -16,9 +16,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from hybridgen.commands import resuming, wandb_options
+from hybridgen.commands.as_meant import read_as_meant
 from hybridgen.commands.explaining import explain, with_named_configs
 from hybridgen.commands.launching import launched, processes, script, unused_gpu
-from hybridgen.commands.options import check_out_file
+from hybridgen.commands.model_and_data import check_match, check_predicts, class_of
+from hybridgen.commands.options import at_home, check_out_file
 from hybridgen.commands.trainer_fit import check_trainer
 from hybridgen.commands.trainer_parts import checkpoint_plugins, common_callbacks, training_callbacks
 from hybridgen.reliability.run_choice import Choice, lock, unlock
@@ -33,6 +35,7 @@ DEFAULT_CLIP = 1.0
 # Options may hold anything (a stack, a codec) and come from files: what they hold is data, never a class to build.
 with suppress(TypeError, ValueError):  # an older jsonargparse has no such setting
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
+read_as_meant()
 
 
 class ShortErrors(LightningArgumentParser):
@@ -67,20 +70,27 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of ours beside those of the trainer, the model and the data."""
-        parser.add_argument("--runs", default="runs", help="folder that run folders go to")
-        parser.add_argument("--name", default=None, help="name of the run; by default that of the configuration file")
+        parser.add_argument("--runs", type=str, default="runs", help="folder that run folders go to")
+        parser.add_argument(
+            "--name", type=str | None, default=None, help="name of the run; by default that of the configuration file"
+        )
         parser.add_argument(
             "--wandb", default="auto", choices=WANDB_MODES, help="auto is offline without key or network"
         )
         wandb_options.add_options(parser)
         parser.add_argument(
-            "--monitor", default=None, help="what the best checkpoint has least of (default: the model's choice)"
+            "--monitor",
+            type=str | None,
+            default=None,
+            help="what the best checkpoint has least of (default: the model's choice)",
         )
         parser.add_argument(
             "--predictions",
+            type=str,
             default="predictions.jsonl",
-            help="file that predict writes: a JSON object a line for each row of the test text (its position, text, "
-            "tokens, nats, perplexity); rows are lines with data.layout lines, else chunks of evaluation_bptt tokens",
+            help="file that predict writes: a JSON object a line for each row of the test text under a LanguageModel "
+            "(its position, text, tokens, nats, perplexity); rows are lines with data.layout lines, else chunks of "
+            "evaluation_bptt tokens",
         )
         resuming.add_options(parser)
 
@@ -124,7 +134,15 @@ class TrainingCLI(LightningCLI):
                 resuming.tell_differences(self.choice, yaml.safe_load(text))
 
     def before_instantiate_classes(self) -> None:
-        """Give the model that is evaluated its codec as it is: a parser reads each word of it as YAML (``10:``)."""
+        """Ask whether model, data and command go together.
+
+        The model that is evaluated gets its codec as it is: a parser reads each word of it as YAML (``10:``).
+        """
+        config = self.config[self.subcommand]
+        model = class_of(config.get("model"))
+        if self.subcommand == "predict":
+            check_predicts(model)
+        check_match(model, class_of(config.get("data")))
         if self.codec is None:
             return
         from hybridgen import models
@@ -151,7 +169,7 @@ class TrainingCLI(LightningCLI):
         kwargs["plugins"] = checkpoint_plugins(plugins, config, self.model, self.choice, training=training)
         if self.subcommand == "predict":
             check_out_file(config.predictions, "--predictions")
-            callbacks.append(WritePredictions(config.predictions))
+            callbacks.append(WritePredictions(at_home(config.predictions, "--predictions")))
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             name = config.name or _name_of(config)
             going_on = self.choice is not None and self.choice.folder is not None

@@ -42,7 +42,14 @@ def short_help(command: str) -> str:
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
     """
-    predictions = "  --predictions FILE      JSON lines to write, one for each row\n" if command == "predict" else ""
+    predictions = (
+        (
+            "  --predictions FILE      JSON lines to write, one for each row of the test text under a LanguageModel;\n"
+            "                          for others there are hybridgen sample and hybridgen test\n"
+        )
+        if command == "predict"
+        else ""
+    )
     return f"""usage: hybridgen {command} --config NAME_OR_FILE [options]
 
 examples:{_EXAMPLES[command]}

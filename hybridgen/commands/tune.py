@@ -82,6 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    from hybridgen.commands.as_meant import as_meant
     from hybridgen.tuning.space import check_plain
 
     try:
@@ -91,7 +92,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise ValueError(f"--config: {path} is no configuration of `hybridgen fit`: it has no model")
     check_plain(config, f"--config: {path}")
-    return config
+    return as_meant(config)
 
 
 def monitor_of(config: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hybridgen.commands.options import at_home
 from hybridgen.data.files import whole_file
 
 
@@ -17,7 +18,7 @@ def write_json_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         ValueError: if the file cannot be written; nothing of it is left.
     """
     try:
-        with whole_file(Path(path)) as (file, _):
+        with whole_file(at_home(path, "--out")) as (file, _):
             for row in rows:
                 file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
     except OSError as error:
