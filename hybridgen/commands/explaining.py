@@ -62,7 +62,7 @@ def _unknown(name: str, parser: argparse.ArgumentParser) -> str:
     if name == "class_path":  # taken for an option of the class, since it is not alone
         return "an option stands beside class_path: put it below init_args"
     known = {action.dest for each in _parsers(parser) for action in each._actions}
-    known |= {*_class_options(), "class_path", "init_args", "dict_kwargs"}
+    known |= {*_class_options(), *_BESIDE}
     hint = did_you_mean(name, [each for each in known if each.count(".") == name.count(".")], "")
     words = {word for option in known for word in option.split(".")}
     if not hint:
