@@ -56,6 +56,12 @@ class TextBatch(NamedTuple):
     num_targets: int
     first: bool
 
+    @property
+    def row_targets(self) -> Tensor:
+        """How many targets each row has: ``(B,)`` int64."""
+        rows, steps = self.targets.shape
+        return torch.full((rows,), steps, device=self.targets.device) if self.lengths is None else self.lengths
+
 
 class BatchLoader(ABC):
     """Batches in a fixed order for each epoch, with a position that is saved and restored exactly.

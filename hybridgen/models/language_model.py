@@ -26,6 +26,7 @@ from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_sear
 from hybridgen.generation.prompts import first_tokens
 from hybridgen.generation.stepping import TokenStep
 from hybridgen.models.building import build_stack
+from hybridgen.models.line_scores import LineScores
 from hybridgen.models.optimisation import configure
 from hybridgen.models.processes import shared
 from hybridgen.objectives import likelihood
@@ -225,16 +226,21 @@ class LanguageModel(pl.LightningModule):
         self._log_nats("val", "loss", self.validation_nats.compute(), "valid")
 
     def on_test_epoch_start(self) -> None:
-        self._evaluated = None
-        for protocol in self.trainer.datamodule.test_protocols:
+        self._evaluated, self._lines = None, LineScores(self)
+        for protocol in (p for p in self.trainer.datamodule.test_protocols if p != "lines"):
             self.test_nats[protocol] = MeanMetric().set_dtype(torch.float64).to(self.device)
 
     def test_step(self, batch: TextBatch, batch_index: int, dataloader_idx: int = 0) -> None:
         protocol = self.trainer.datamodule.test_protocols[dataloader_idx]
+        if protocol == "lines":
+            self._lines.update(batch)
+            return
         nats, _, self._evaluated = self.nats(batch, None if batch.first else self._evaluated)
         self.test_nats[protocol].update(nats, batch.num_targets)
 
     def on_test_epoch_end(self) -> None:
+        if "lines" in self.trainer.datamodule.test_protocols:
+            self.log_dict({f"test/{name}": value for name, value in self._lines.metrics().items()}, sync_dist=True)
         for protocol, metric in self.test_nats.items():
             self._log_nats("test", f"nats_{protocol}", metric.compute(), "test" if protocol == "carried" else None)
         self.test_nats.clear()
@@ -249,17 +255,12 @@ class LanguageModel(pl.LightningModule):
             For each row: ``position`` of its first target in the token stream, ``text`` of the targets, how many
             ``tokens`` these are, their ``nats`` together and ``perplexity``.
         """
-        outputs, self._evaluated = self.hidden(
-            batch.inputs,
-            None if batch.first else self._evaluated,
-            lengths=batch.lengths,
-            resets=batch.resets,
-        )
-        rows = []
-        for row, (hidden, targets) in enumerate(zip(outputs, batch.targets, strict=True)):
-            count = hidden.shape[0] if batch.lengths is None else int(batch.lengths[row])
+        state = None if batch.first else self._evaluated
+        outputs, self._evaluated = self.hidden(batch.inputs, state, lengths=batch.lengths, resets=batch.resets)
+        rows, counts, places = [], batch.row_targets.tolist(), (batch.positions + 1).tolist()
+        for hidden, targets, count, place in zip(outputs, batch.targets, counts, places, strict=True):
             nats = float(self.head.nll(hidden[:count], targets[:count]).sum(dtype=torch.float64))
-            place, text = int(batch.positions[row]) + 1, self.codec.decode(targets[:count])
+            text = self.codec.decode(targets[:count])
             perplexity = likelihood.perplexity(nats / count)
             rows.append({"position": place, "text": text, "tokens": count, "nats": nats, "perplexity": perplexity})
         return rows

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hybridgen import evaluation
 from hybridgen.data import TextBatch
-from hybridgen.models.processes import gathered
+from hybridgen.models.processes import gathered, summed
 from hybridgen.objectives.variational import DiagonalGaussian
 from hybridgen.tracking.finite import in_any_process
 
@@ -79,7 +79,7 @@ class SentenceEvaluation:
         z = posterior.sample(generator=self.generator)
         reconstruction = model.reconstruction_nats(batch, z)
         kl = model.kl(posterior, z)  # (B, D or 1)
-        tokens = _tokens(batch)
+        tokens = batch.row_targets
         self.totals.update(reconstruction, kl.sum(1), tokens)
         parameters = posterior if isinstance(posterior, DiagonalGaussian) else (posterior.mean,)
         self._rows.append(tuple(part.float().cpu() for part in (kl, z, *parameters)))
@@ -151,8 +151,7 @@ class SentenceEvaluation:
 
     def _reduced(self, totals: evaluation.SentenceTotals) -> evaluation.SentenceTotals:
         """Add up what all processes have."""
-        if self.model.trainer.world_size > 1:
-            totals.sums = self.model.all_gather(totals.sums.to(self.model.device)).sum(0).cpu()
+        totals.sums = summed(totals.sums.to(self.model.device)).cpu()
         return totals
 
     def _is_kept(self, size: int) -> bool:
@@ -222,10 +221,3 @@ def _report_metrics(report: CollapseReport | None) -> dict[str, float]:
         metrics["shuffle_change"] = report.shuffle_change
         metrics["shuffle_change_standard_error"] = report.shuffle_standard_error
     return metrics
-
-
-def _tokens(batch: TextBatch) -> Tensor:
-    rows, steps = batch.targets.shape
-    if batch.lengths is not None:
-        return batch.lengths
-    return torch.full((rows,), steps, device=batch.targets.device)

@@ -133,11 +133,7 @@ class SentenceVAE(pl.LightningModule):
         """:meth:`reconstruction_nats` of sentences that are embedded already, ``(B, T, E)``."""
         hidden = self.decoder(embedded, z, lengths)
         rows, chosen = likelihood.select(hidden, targets, lengths=lengths)
-        nats = self.head.nll(rows, chosen)
-        valid = likelihood.valid_mask(tuple(targets.shape), lengths=lengths)
-        if valid is None:
-            return nats.view(targets.shape).sum(1)
-        return nats.new_zeros(targets.shape).masked_scatter(valid, nats).sum(1)
+        return likelihood.sum_rows(self.head.nll(rows, chosen), tuple(targets.shape), lengths=lengths)
 
     def _embed(self, inputs: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings for the decoder and for the encoder, ``(B, T, E)`` each, with what dropout does to them."""

@@ -75,6 +75,23 @@ def select(
     return hidden.flatten(0, 1).index_select(0, rows), targets.flatten().index_select(0, rows)
 
 
+def sum_rows(nll: Tensor, shape: tuple[int, int], *, lengths: Tensor | None = None) -> Tensor:
+    """What the rows of a batch have together, from the elements that :func:`select` took.
+
+    Args:
+        nll: ``(N,)`` nats of the valid elements, batch first.
+        shape: ``(B, T)`` of the batch.
+        lengths: ``(B,)``.
+
+    Returns:
+        ``(B,)`` nats.
+    """
+    valid = valid_mask(shape, lengths=lengths)
+    if valid is None:
+        return nll.view(shape).sum(1)
+    return nll.new_zeros(shape).masked_scatter(valid, nll).sum(1)
+
+
 def total_nll(nll: Tensor, *, lengths: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, int]:
     """Sum of the valid elements and their exact number, for means over more than one batch.
 

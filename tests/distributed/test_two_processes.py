@@ -59,6 +59,11 @@ def differences(alone, first, second):
             worst = abs(first["validation"][name] - alone.validation[name])
             if not worst <= 1e-5:
                 found.append(f"{name} differs by {worst}")
+    if first["test"] != second["test"]:
+        found.append("the processes have different test figures")
+    for name, value in alone.test.items():
+        if not abs(first["test"][name] - value) <= 1e-5 * abs(value):
+            found.append(f"{name} is {first['test'][name]}, alone {value}")
     if torch.equal(first["drawn"], second["drawn"]):
         found.append("the processes draw the same noise")
     if not torch.equal(first["drawn"], alone.drawn):

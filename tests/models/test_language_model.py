@@ -150,13 +150,19 @@ def test_options_train(folder, options):
 def test_lines_with_words(folder):
     (folder / "train.txt").write_text("a b c d\n\nb c d\nc d a b c d\n" * 20)
     (folder / "valid.txt").write_text("a b c d\nc d a b c d\n")
-    (folder / "test.txt").write_text("b c d\n")
+    (folder / "test.txt").write_text("b c d\na b c d\nd d\nc d a b c d\n")
     model, text = make(folder, data={"codec": "words", "layout": "lines", "cold_windows": None})
     fit = trainer(max_epochs=15)
     fit.fit(model, datamodule=text)
     assert float(fit.callback_metrics["val/loss"]) < 1.0
     metrics = scores_of(fit, model, text)
-    assert metrics["test/nats_lines"] < 1.0
+    rows = [row for batch in fit.predict(model, datamodule=text) for row in batch]
+    nats = torch.tensor([row["nats"] for row in rows], dtype=torch.float64)
+    assert [row["tokens"] for row in rows] == [3, 4, 5, 7]  # the shortest first, <eos> counted
+    assert metrics["test/nats_per_sentence"] == pytest.approx(float(nats.mean()), rel=1e-5)
+    assert metrics["test/nats_per_sentence_standard_error"] == pytest.approx(float(nats.std()) / 2, rel=1e-4)
+    assert metrics["test/nats_lines"] == pytest.approx(float(nats.sum()) / 19, rel=1e-5)
+    assert metrics["test/perplexity"] == pytest.approx(math.exp(float(nats.sum()) / 19), rel=1e-5)
 
 
 def test_mistakes_are_told(folder, tmp_path):
