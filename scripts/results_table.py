@@ -59,7 +59,12 @@ NOTES = {
     "text_vae/collapse": "Nats a sentence of the test text, sums; what the latent says beside what it costs.",
 }
 #: What is shown where nothing published compares: the first of these that a result has, else its first figure.
-TELLING = ("label_accuracy", "discriminative_score")
+TELLING = ("label_accuracy", "discriminative_score", "test/nats_per_sentence")
+#: What is shown of a result although nothing published compares, beside what does.
+FURTHER = {
+    "text_vae/ptb": ("test/iwae500_nats",),
+    "text_vae/ptb_informative": ("test/iwae500_nats", "test/kl_nats", "test/mutual_information", "test/active_units"),
+}
 #: Runs on data that come with the toolkit, for a look.
 DEMONSTRATIONS = ("embedded", "collapse")
 
@@ -108,10 +113,11 @@ def with_table(text: str, results: list[dict[str, Any]], names: list[str]) -> st
 
 
 def rows_of(result: dict[str, Any]) -> list[str]:
-    """A row for each figure of a result that something is published for; the first figure's where nothing is."""
+    """A row for each figure that something is published for (or the first figure), and for what is shown beside."""
     published = result.get("published") or []
     wanted = list(dict.fromkeys(row["metric"] for row in published if row["metric"] in result["metrics"]))
     telling = [name for name in (*TELLING, *result["metrics"]) if name in result["metrics"]]
+    shown = (wanted or telling[:1]) + [name for name in FURTHER.get(result["experiment"], ()) if name in telling]
     family, _, name = result["experiment"].partition("/")
     path = f"{family}/{name}.yaml"
     label = f"[{family}/{name}]({path})" if (ROOT / "experiments" / path).is_file() else f"{family}/{name}"
@@ -119,7 +125,7 @@ def rows_of(result: dict[str, Any]) -> list[str]:
     return [
         f"| {label} | {metric.removeprefix('test/').replace('_', ' ')} | {ours(result, metric, published)} | "
         f"{'; '.join(theirs(row) for row in published if row['metric'] == metric) or 'nothing comparable'} | {cost} |"
-        for metric in wanted or telling[:1]
+        for metric in shown
     ]
 
 
