@@ -34,6 +34,15 @@ def test_sampling(tmp_path):
         assert row["plain_tokens_per_second"] > 0
 
 
+def test_floor_of_the_cells(tmp_path):
+    (row,) = figures("benchmark_cells_floor.py", tmp_path / "floor.json")["floor"]
+    assert row["shape"] == [20, 35, 200]
+    gated = ["products", "lstm", "zoneout", "layer norm", "peephole"]
+    assert list(row["ratios"]) == [*gated, "mingru", "minlstm, rglru", "qrnn"]
+    assert min(row["ratios"].values()) > 0
+    assert row["ratios"]["products"] < row["ratios"]["layer norm"]
+
+
 def test_throughput_of_training(tmp_path):
     found = figures("benchmark_language_model.py", tmp_path / "throughput.json")
     rows = {row["model"]: row for row in found["throughput"]}
