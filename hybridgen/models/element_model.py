@@ -19,6 +19,7 @@ from hybridgen import codecs, heads
 from hybridgen.closest import did_you_mean
 from hybridgen.data import ElementBatch
 from hybridgen.evaluation.frames import FrameTotals
+from hybridgen.models.building import check_codec
 from hybridgen.models.optimisation import adamw, warmup_then
 from hybridgen.models.processes import whole_parameters
 from hybridgen.tracking.elements import SampleElements
@@ -78,10 +79,7 @@ class ElementModel(pl.LightningModule):
         data = self.trainer.datamodule
         if self.codec is None:
             self._take(data.codec)
-        elif data is not None and data.codec.to_config() != self.codec.to_config():
-            raise ValueError(
-                "the data's codec is not the one this model was trained with: give the data the options that it had"
-            )
+        check_codec(self.codec, data, "the options that it had")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Take batches of series and of sounds as those of any elements.

@@ -25,8 +25,8 @@ from hybridgen.data import TextBatch
 from hybridgen.generation import DecodingOptions, Samples, StreamStep, beam_search, sample, stream
 from hybridgen.generation.prompts import first_tokens
 from hybridgen.generation.stepping import TokenStep
-from hybridgen.models.building import build_stack
-from hybridgen.models.line_scores import LineScores
+from hybridgen.models.building import SAME_TEXT_CODEC, build_stack, check_codec
+from hybridgen.models.line_scores import LineScores, predicted_rows
 from hybridgen.models.optimisation import configure
 from hybridgen.models.processes import shared
 from hybridgen.objectives import likelihood
@@ -56,6 +56,8 @@ class LanguageModel(pl.LightningModule):
             loss that is summed over the steps (and a clipping norm with it) is another by that number of steps.
         weight_decay: of matrices; vectors are never decayed.
         betas: of ``adamw`` and ``adam``.
+        loss_per: what the loss is a mean over: ``token``, or with ``layout: lines`` ``line`` (a line's nats are added
+            up, as in a text VAE, so that a token counts the same in a batch of long lines and in one of short ones).
         schedule: ``cosine``, ``constant``, ``step`` (after some epochs, lower with every further one) or ``plateau``
             (lower when validation stops improving), after the warm-up.
         schedule_options: of ``step``: ``after`` (epochs; 4), ``every`` (1), ``factor`` (0.5); of ``plateau``:
@@ -85,6 +87,7 @@ class LanguageModel(pl.LightningModule):
         learning_rate: float = 3.0e-3,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
+        loss_per: str = "token",
         schedule: str = "cosine",
         schedule_options: dict[str, Any] | None = None,
         warmup_steps: int = 100,
@@ -94,6 +97,8 @@ class LanguageModel(pl.LightningModule):
         super().__init__()
         if not 0 <= embedding_dropout < 1:
             raise ValueError(f"embedding_dropout is {embedding_dropout}: give a probability in [0, 1)")
+        if loss_per not in ("token", "line"):
+            raise ValueError(f"loss_per is {loss_per!r}: choose 'token' or 'line'")
         if head not in heads.names():
             raise ValueError(f"head is {head!r}: choose one of {', '.join(heads.names())}")
         self.save_hyperparameters(ignore=["codec"])
@@ -181,24 +186,26 @@ class LanguageModel(pl.LightningModule):
         """Take the codec of the data, once.
 
         Raises:
-            ValueError: if the data's codec is another than the model was trained with.
+            ValueError: if the data's codec is another than the model was trained with, or they have no lines to take
+                the loss over.
         """
         data = self.trainer.datamodule
+        if self.hparams.loss_per == "line" and getattr(data, "layout", "lines") != "lines":
+            raise ValueError("loss_per is 'line': set the data's layout to 'lines', or loss_per to 'token'")
         if self.codec is None:
             self._build(data.codec)
-        elif data is not None and data.codec.to_config() != self.codec.to_config():
-            raise ValueError(
-                "the data's codec is not the one this model was trained with: give the data the model's codec "
-                "(the same codec options and training text, or the saved codec itself)"
-            )
+        check_codec(self.codec, data, SAME_TEXT_CODEC)
 
     def training_step(self, batch: TextBatch, batch_index: int) -> Tensor:
         state = None if batch.first else self.carried
         loss, outputs, state = self.nats(batch, state)
         self.carried = states.detach(state)
         self.tokens_seen += batch.num_targets * self.trainer.world_size
-        share, means = shared({"loss": loss}, batch.num_targets, self.device)
-        self.log("train/loss", means["loss"], prog_bar=True, batch_size=batch.num_targets)
+        count = batch.num_targets
+        if self.hparams.loss_per == "line":
+            loss, count = loss * count / len(batch.inputs), len(batch.inputs)
+        share, means = shared({"loss": loss}, count, self.device)
+        self.log("train/loss", means["loss"], prog_bar=True, batch_size=count)
         self.log("train/tokens_seen", float(self.tokens_seen), batch_size=1)
         alpha, beta = self.hparams.activation_regularisation, self.hparams.temporal_regularisation
         if alpha:
@@ -257,13 +264,7 @@ class LanguageModel(pl.LightningModule):
         """
         state = None if batch.first else self._evaluated
         outputs, self._evaluated = self.hidden(batch.inputs, state, lengths=batch.lengths, resets=batch.resets)
-        rows, counts, places = [], batch.row_targets.tolist(), (batch.positions + 1).tolist()
-        for hidden, targets, count, place in zip(outputs, batch.targets, counts, places, strict=True):
-            nats = float(self.head.nll(hidden[:count], targets[:count]).sum(dtype=torch.float64))
-            text = self.codec.decode(targets[:count])
-            perplexity = likelihood.perplexity(nats / count)
-            rows.append({"position": place, "text": text, "tokens": count, "nats": nats, "perplexity": perplexity})
-        return rows
+        return predicted_rows(self, outputs, batch)
 
     def _log_nats(self, stage: str, name: str, nats: Tensor, part: str | None) -> None:
         """Log nats per token and what follows from them; ``part`` is the text they are of, if all of it."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hybridgen import codecs
 from hybridgen.data import SeriesBatch
 from hybridgen.evaluation.series import mean_discrepancy
+from hybridgen.models.building import check_codec
 from hybridgen.models.calibration import Calibration, Maps
 from hybridgen.models.optimisation import check_end, rate_factor
 from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
@@ -245,10 +246,7 @@ class SequenceGAN(Sampling, JointUpdates, Updates, pl.LightningModule):
             self._count(sequences)
         elif self.codec is None:
             raise ValueError("this model has not been trained: give a checkpoint with --ckpt_path")
-        if data.codec.to_config() != self.codec.to_config():
-            raise ValueError(
-                "the data's codec is not the one this model was trained with: give the data the model's codec"
-            )
+        check_codec(self.codec, data)
 
     def _count(self, sequences: Any) -> None:
         longest = self.length_counts.shape[1] - 1

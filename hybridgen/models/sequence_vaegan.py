@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridgen import codecs
+from hybridgen.models.building import check_codec
 from hybridgen.models.feature_head import FeatureHead
 from hybridgen.models.optimisation import check_end, rate_factor, tell_epoch_length
 from hybridgen.models.processes import gathered, refuse_half_precision, shared, train_parts_in_turn
@@ -222,10 +223,7 @@ class SequenceVAEGAN(Generation, Evaluation, HybridUpdates, Updates, pl.Lightnin
             self._count(lengths, labels)
         elif self.codec is None:
             raise ValueError("this model has not been trained: give a checkpoint with --ckpt_path")
-        if data.codec.to_config() != self.codec.to_config():
-            raise ValueError(
-                "the data's codec is not the one this model was trained with: give the data the model's codec"
-            )
+        check_codec(self.codec, data)
 
     def _count(self, lengths: Tensor, labels: Tensor | None) -> None:
         longest = self.length_counts.shape[1] - 1

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hybridgen import codecs
 from hybridgen.data import TextBatch
+from hybridgen.models.building import SAME_TEXT_CODEC, check_codec
 from hybridgen.models.optimisation import configure, tell_epoch_length
 from hybridgen.models.processes import shared
 from hybridgen.models.text_vae_evaluation import CollapseReport, SentenceEvaluation, warn_of_collapse
@@ -145,11 +146,7 @@ class TextVAE(SentenceVAE):
             raise ValueError("a text VAE learns from sentences: set the data's layout to 'lines'")
         if self.codec is None:
             self._build(data.codec)
-        elif data is not None and data.codec.to_config() != self.codec.to_config():
-            raise ValueError(
-                "the data's codec is not the one this model was trained with: give the data the model's codec "
-                "(the same codec options and training text, or the saved codec itself)"
-            )
+        check_codec(self.codec, data, SAME_TEXT_CODEC)
 
     def on_train_start(self) -> None:
         """Tell schedules in epochs how long an epoch is."""

@@ -147,11 +147,13 @@ def test_options_train(folder, options):
     assert after["val/loss"] < before["val/loss"] - 0.3
 
 
-def test_lines_with_words(folder):
+@pytest.mark.parametrize("loss_per", ["token", "line"])
+def test_lines_with_words(folder, loss_per):
     (folder / "train.txt").write_text("a b c d\n\nb c d\nc d a b c d\n" * 20)
     (folder / "valid.txt").write_text("a b c d\nc d a b c d\n")
     (folder / "test.txt").write_text("b c d\na b c d\nd d\nc d a b c d\n")
-    model, text = make(folder, data={"codec": "words", "layout": "lines", "cold_windows": None})
+    data = {"codec": "words", "layout": "lines", "cold_windows": None, "test_batch_size": 3}  # of unequal lengths
+    model, text = make(folder, data=data, loss_per=loss_per)
     fit = trainer(max_epochs=15)
     fit.fit(model, datamodule=text)
     assert float(fit.callback_metrics["val/loss"]) < 1.0
@@ -163,6 +165,25 @@ def test_lines_with_words(folder):
     assert metrics["test/nats_per_sentence_standard_error"] == pytest.approx(float(nats.std()) / 2, rel=1e-4)
     assert metrics["test/nats_lines"] == pytest.approx(float(nats.sum()) / 19, rel=1e-5)
     assert metrics["test/perplexity"] == pytest.approx(math.exp(float(nats.sum()) / 19), rel=1e-5)
+
+
+def test_a_loss_per_line_adds_up_what_a_line_has(folder):
+    (folder / "train.txt").write_text("the quick\nthe quick brown fox\n")
+    (folder / "valid.txt").write_text("the\n")
+    losses = {}
+    for loss_per in ("token", "line"):
+        data = {"codec": "bytes", "layout": "lines", "cold_windows": None, "batch_size": 2}
+        model, text = make(folder, data=data, loss_per=loss_per)
+        torch.manual_seed(0)
+        fit = trainer(max_steps=1, log_every_n_steps=1)
+        fit.fit(model, datamodule=text)
+        losses[loss_per] = float(fit.callback_metrics["train/loss"])
+    assert losses["line"] == pytest.approx(losses["token"] * (10 + 20) / 2, rel=1e-5)
+    with pytest.raises(ValueError, match="loss_per is 'row'"):
+        LanguageModel(loss_per="row")
+    model, text = make(folder, data={"codec": "bytes"}, loss_per="line")
+    with pytest.raises(ValueError, match="set the data's layout to 'lines'"):
+        trainer(max_steps=1).fit(model, datamodule=text)
 
 
 def test_mistakes_are_told(folder, tmp_path):

@@ -144,3 +144,12 @@ def test_what_does_not_fit():
         likelihood.temporal_activation_regularisation(outputs, beta=1.0, resets=values)
     with pytest.raises(ValueError, match="count is 0"):
         likelihood.bits_per_unit(1.0, 0)
+
+
+def test_sums_of_rows():
+    nats = torch.arange(1.0, 13.0).view(3, 4)
+    lengths = torch.tensor([2, 4, 1])
+    rows, _ = likelihood.select(nats.unsqueeze(-1), torch.zeros(3, 4, dtype=torch.long), lengths=lengths)
+    found = likelihood.sum_rows(rows.squeeze(-1), (3, 4), lengths=lengths)
+    torch.testing.assert_close(found, torch.tensor([3.0, 26.0, 9.0]))
+    torch.testing.assert_close(likelihood.sum_rows(nats.flatten(), (3, 4)), nats.sum(1))
