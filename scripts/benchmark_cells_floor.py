@@ -1,4 +1,4 @@
-"""What no cell that is made of torch's operations can go below, over nn.LSTM.
+"""What a cell pays at least, over nn.LSTM: its products as the cells do them, and one call for each operation.
 
     python scripts/benchmark_cells_floor.py            two minutes on 2 cores
 
@@ -6,15 +6,15 @@ Forward and backward of one sequence, float32.
 
 * ``products`` is the products of an LSTM and nothing else: four of the whole sequence, two of each step.
 * ``lstm`` adds the elementwise calls that it cannot do without. In a step forward: the sum and the sigmoid of the
-  gates, two calls for c, its tanh, h; in a step backward: six. Once for the sequence: the slopes of the gates and of
+  gates, two calls for c, its tanh, h; in a step backward: five. Once for the sequence: the slopes of the gates and of
   tanh, and the sum for the bias.
 * ``zoneout``, ``layer norm`` and ``peephole`` add what these cannot do without, likewise; whatever can be done once for
   the sequence is.
 * For cells that are linear in time the floor is three products: of ``mingru`` with 2 H columns, of ``minlstm`` and
   ``rglru`` with 3 H, of ``qrnn`` with 3 H columns and 2 H rows, because its gates see two steps.
 
-These are no cells (a sigmoid stands for each tanh, nothing is checked, saved for a second gradient or read from a
-configuration), only what such a cell must pay. All take turns, as in ``benchmark_cells.py``, whose goals stand beside.
+These are no cells (a sigmoid stands for each tanh, nothing is checked or saved for a second gradient), only what such a
+cell must pay as long as an operation is a call. All take turns, as in ``benchmark_cells.py``, whose goals stand beside.
 """
 
 import argparse
@@ -23,16 +23,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchmark_cells import SHAPES, alternate, machine, ratio
+from benchmark_cells import ENTRIES, SHAPES, alternate, machine, ratio
 from torch import Tensor, nn
 
 from hybridgen.cells.matmul import add_product_, product, weight_gradient
 from hybridgen.cells.pointwise import lstm_slopes, tanh_slope
 
-#: Rows and columns of the products of cells that are linear in time, in units of H, and what is aimed at.
-LINEAR = {"mingru": (1, 2, 0.5), "minlstm, rglru": (1, 3, 0.5), "qrnn": (2, 3, 0.7)}
-#: What is aimed at for every cell that has an LSTM's gates.
-GATED = 1.35
+#: Rows and columns of the products of cells that are linear in time, in units of H.
+LINEAR = {"mingru": (1, 2), "minlstm": (1, 3), "rglru": (1, 3), "qrnn": (2, 3)}
+#: What is aimed at.
+GOALS = {
+    name: ENTRIES[entry][1]
+    for name, entry in {
+        "zoneout": "lstm + zoneout",
+        "layer norm": "layernorm_lstm",
+        "peephole": "peephole_lstm",
+        **{name: name for name in LINEAR},
+    }.items()
+}
 
 
 class Products:
@@ -80,6 +88,7 @@ class Lstm(Products):
         self.gates = product(self.inputs.flatten(0, 1), self.weight).view_as(self.gates)
         self.per_step = self.gates.unbind(0)
         self.i, self.f, self.g, self.o = (part.unbind(0) for part in self.gates.chunk(4, -1))
+        self.views()
         for t in range(len(self.per_step)):
             self.forward(t)
         self.slopes = lstm_slopes(self.gates, self.c[:-1], self.squashed)
@@ -88,12 +97,15 @@ class Lstm(Products):
         self.of_o = self.slopes.chunk(4, -1)[3].unbind(0)
         self.of_ifg = self.slopes.unflatten(-1, (4, -1))[:, :, :3].unbind(0)
         self.once()
-        grad_h, grad_c = torch.zeros_like(self.hs[0]), torch.zeros_like(self.hs[0])
+        grad_h, grad_c = self.of_h[-1].clone(), torch.zeros_like(self.hs[0])
         for t in reversed(range(len(self.per_step))):
-            grad_h = self.backward(t, grad_h.add_(self.of_h[t]), grad_c)
+            grad_h = self.backward(t, grad_h, grad_c)
         self.gates = self.slopes
-        self.gates.sum((0, 1))
+        self.bias()
         self.end()
+
+    def views(self) -> None:
+        """Parts of the gates that a cell takes together."""
 
     def forward(self, t: int) -> None:
         """One step."""
@@ -104,13 +116,17 @@ class Lstm(Products):
     def once(self) -> None:
         """What a cell prepares for its steps backward."""
 
+    def bias(self) -> None:
+        """Its gradient."""
+        self.gates.sum((0, 1))
+
     def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
         """One step; the gradient of the h before it."""
         grad_c.addcmul_(grad_h, self.of_c[t])
         self.of_o[t].mul_(grad_h)
         self.of_ifg[t].mul_(grad_c.unsqueeze(1))
         grad_c.mul_(self.f[t])
-        return product(self.per_slope[t], self.back)
+        return product(self.per_slope[t], self.back).add_(self.of_h[t - 1])
 
 
 class Zoneout(Lstm):
@@ -128,11 +144,15 @@ class Zoneout(Lstm):
 
     def once(self) -> None:
         self.slopes.unflatten(-1, (4, -1)).mul_(self.mask.unsqueeze(2))
-        torch.lerp(torch.ones(()), self.gates.chunk(4, -1)[1], self.mask)
+        self.gates.chunk(4, -1)[1].mul_(self.mask).add_(1)
 
     def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
-        kept = grad_h * self.kept[t]
-        return super().backward(t, grad_h, grad_c).add_(kept)
+        grad_c.addcmul_(grad_h, self.of_c[t])
+        self.of_o[t].mul_(grad_h)
+        self.of_ifg[t].mul_(grad_c.unsqueeze(1))
+        grad_c.mul_(self.f[t])
+        kept = torch.addcmul(self.of_h[t - 1], grad_h, self.kept[t])
+        return product(self.per_slope[t], self.back).add_(kept)
 
 
 class LayerNorm(Lstm):
@@ -152,12 +172,18 @@ class LayerNorm(Lstm):
         torch.mul(self.o[t], torch.sigmoid(normed, out=self.squashed_c[t]), out=self.hs[t + 1])
 
     def once(self) -> None:
-        # The gradients of the inputs' norm and of the three gains, once for the sequence.
-        for like in (self.slopes, self.slopes, self.squashed):
-            wide = like.shape[-1:]
+        # The norm of the inputs and its gradients; those of the other gains. Once for the sequence.
+        torch.native_layer_norm(self.gates, self.gain.shape, self.gain, None, 1e-5)
+        for like, gain, wanted in (
+            (self.slopes, self.gain, (True, True, True)),
+            (self.slopes, self.gain, (False, True, False)),
+            (self.squashed, self.gain_c, (False, True, False)),
+        ):
             stats = (torch.zeros(*like.shape[:2], 1), torch.ones(*like.shape[:2], 1))
-            gain = self.gain if wide == self.gain.shape else self.gain_c
-            torch.ops.aten.native_layer_norm_backward(like, like, wide, *stats, gain, None, (True, True, False))
+            torch.ops.aten.native_layer_norm_backward(like, like, gain.shape, *stats, gain, gain, wanted)
+
+    def bias(self) -> None:
+        """Among the gradients of the norm already."""
 
     def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
         back = torch.ops.aten.native_layer_norm_backward
@@ -168,7 +194,7 @@ class LayerNorm(Lstm):
         slopes = self.per_slope[t]
         of_h = back(slopes, self.of_hidden, slopes.shape[-1:], *self.statistics, self.gain, None, only)[0]
         grad_c.mul_(self.f[t])
-        return product(of_h, self.back)
+        return product(of_h, self.back).add_(self.of_h[t - 1])
 
 
 class Peephole(Lstm):
@@ -178,19 +204,24 @@ class Peephole(Lstm):
         super().__init__(*sizes)
         width = self.grads.shape[2]
         self.of_if, self.p_o = torch.randn(2, width), torch.randn(width)
+        self.cs_beside = self.c.unsqueeze(2).unbind(0)
+
+    def views(self) -> None:
+        by_gate = self.gates.unflatten(-1, (4, -1))
+        self.i_and_f, self.ifg = by_gate[:, :, :2].unbind(0), by_gate[:, :, :3].unbind(0)
 
     def forward(self, t: int) -> None:
-        gates = add_product_(self.per_step[t], self.hs[t], self.recurrent).unflatten(-1, (4, -1))
-        gates[:, :2].addcmul_(self.of_if, self.cs[t].unsqueeze(1))
-        gates[:, :3].sigmoid_()
+        add_product_(self.per_step[t], self.hs[t], self.recurrent)
+        self.i_and_f[t].addcmul_(self.of_if, self.cs_beside[t])
+        self.ifg[t].sigmoid_()
         c = torch.mul(self.f[t], self.cs[t], out=self.cs[t + 1]).addcmul_(self.i[t], self.g[t])
         self.o[t].addcmul_(self.p_o, c).sigmoid_()
         torch.mul(self.o[t], torch.sigmoid(c, out=self.squashed_c[t]), out=self.hs[t + 1])
 
     def once(self) -> None:
         i, f, _, o = self.slopes.chunk(4, -1)
-        torch.addcmul(self.squashed, o, self.p_o)
-        torch.addcmul(self.gates.chunk(4, -1)[1], i, self.of_if[0]).addcmul_(f, self.of_if[1])
+        self.squashed.addcmul_(o, self.p_o)
+        self.gates.chunk(4, -1)[1].addcmul_(i, self.of_if[0]).addcmul_(f, self.of_if[1])
         (self.slopes.unflatten(-1, (4, -1))[:, :, :2] * self.c[:-1].unsqueeze(2)).sum((0, 1))
         (o * self.c[1:]).sum((0, 1))
 
@@ -211,12 +242,12 @@ def linear_products(rows: int, width: int, inner: int, columns: int) -> Callable
 def of_shape(shape: tuple[int, int, int], rounds: int) -> dict[str, float]:
     """Ratios to nn.LSTM."""
     batch_size, steps, width = shape
-    lstm = nn.LSTM(width, width)
-    inputs, grads = torch.randn(steps, batch_size, width, requires_grad=True), torch.randn(steps, batch_size, width)
+    lstm = nn.LSTM(width, width, batch_first=True)
+    inputs, grads = torch.randn(batch_size, steps, width, requires_grad=True), torch.randn(batch_size, steps, width)
     runs: dict[str, Callable[[], None]] = {"nn.LSTM": lambda: lstm(inputs)[0].backward(grads)}
     kinds = {"products": Products, "lstm": Lstm, "zoneout": Zoneout, "layer norm": LayerNorm, "peephole": Peephole}
     runs |= {name: torch.no_grad()(kind(*shape)) for name, kind in kinds.items()}
-    for name, (inner, columns, _) in LINEAR.items():
+    for name, (inner, columns) in LINEAR.items():
         runs[name] = linear_products(batch_size * steps, width, inner, columns)
     # By pairs: what ran before decides what lies in the caches.
     found = {}
@@ -236,15 +267,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    goals = {"with an LSTM's gates": GATED} | {name: goal for name, (*_, goal) in LINEAR.items()}
-    print("goals: " + ", ".join(f"{name} {goal}" for name, goal in goals.items()))
+    print("goals: " + ", ".join(f"{name} {goal}" for name, goal in GOALS.items()))
     rows = []
     for shape in SHAPES[:1] if options.quick else SHAPES:
         found = of_shape(shape, 3 if options.quick else options.rounds)
         rows.append({"shape": shape, "ratios": found})
         print(f"{shape!s:15} " + "   ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
     if options.out:
-        report = {"machine": machine(), "rounds": options.rounds, "goals": goals, "floor": rows}
+        report = {"machine": machine(), "rounds": options.rounds, "goals": GOALS, "floor": rows}
         options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
