@@ -175,7 +175,10 @@ def ours(result: dict[str, Any], metric: str, published: list[dict[str, Any]]) -
     sign = 1 if metric.endswith(MORE_IS_BETTER) else -1
     if beside and sign * found["mean"] >= sign * beside[0]:
         shown = f"**{shown}**"
-    return f"{shown} ({seeds} seed{'s' if seeds > 1 else ''})"
+    more = result.get("further_seeds") or {}
+    others = ", ".join(figure(value) for value in more.get("metrics", {}).get(metric, ()))
+    others = others and f"; {others} on {more['machine']}"
+    return f"{shown} ({seeds} seed{'s' if seeds > 1 else ''}{others})"
 
 
 def theirs(row: dict[str, Any]) -> str:
