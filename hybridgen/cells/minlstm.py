@@ -81,10 +81,10 @@ def _backward(saved: tuple[Tensor, ...], inputs: tuple[Tensor, ...], grads: tupl
     grad_f, grad_i, grad_n = grad.chunk(3, -1)
     torch.mul(grad_addition, write, out=grad_n)
     # d write / d i = (1 - write) / total and d write / d f = -write / total, gates after the sigmoid.
-    of_write = torch.mul(grad_addition, projected.chunk(3, -1)[2]).sub_(grad_gain).div_(total)
-    of_f = of_write * write
-    sigmoid_slope(of_write.sub_(of_f), i, out=grad_i)
-    sigmoid_slope(of_f.neg_(), f, out=grad_f)
+    of_keep = torch.addcmul(grad_gain, grad_addition, projected.chunk(3, -1)[2], value=-1).div_(total)
+    of_f = of_keep * write
+    sigmoid_slope(torch.sub(of_f, of_keep, out=of_keep), i, out=grad_i)
+    sigmoid_slope(of_f, f, out=grad_f)
     return (grad,)
 
 
