@@ -53,11 +53,12 @@ class LanguageModel(pl.LightningModule):
         optimizer: ``adamw``, ``adam``, ``sgd``, ``rmsprop`` or ``adagrad``.
         optimizer_options: further arguments of torch's class, such as ``{momentum: 0.9}``.
         learning_rate: where the schedule peaks. The loss is a mean over the tokens of a chunk: a published rate for a
-            loss that is summed over the steps (and a clipping norm with it) is another by that number of steps.
+            loss summed over the steps (and a clipping norm with it) is another by that number; see ``loss_per``.
         weight_decay: of matrices; vectors are never decayed.
         betas: of ``adamw`` and ``adam``.
         loss_per: what the loss is a mean over: ``token``, or with ``layout: lines`` ``line`` (a line's nats are added
-            up, as in a text VAE, so that a token counts the same in a batch of long lines and in one of short ones).
+            up, as in a text VAE, so that a token counts the same in a batch of long lines and in one of short ones;
+            what regularises is multiplied likewise). ``val/loss`` is per token in any case.
         schedule: ``cosine``, ``constant``, ``step`` (after some epochs, lower with every further one) or ``plateau``
             (lower when validation stops improving), after the warm-up.
         schedule_options: of ``step``: ``after`` (epochs; 4), ``every`` (1), ``factor`` (0.5); of ``plateau``:
@@ -190,7 +191,7 @@ class LanguageModel(pl.LightningModule):
                 the loss over.
         """
         data = self.trainer.datamodule
-        if self.hparams.loss_per == "line" and getattr(data, "layout", "lines") != "lines":
+        if stage == "fit" and self.hparams.loss_per == "line" and getattr(data, "layout", "lines") != "lines":
             raise ValueError("loss_per is 'line': set the data's layout to 'lines', or loss_per to 'token'")
         if self.codec is None:
             self._build(data.codec)
@@ -201,10 +202,9 @@ class LanguageModel(pl.LightningModule):
         loss, outputs, state = self.nats(batch, state)
         self.carried = states.detach(state)
         self.tokens_seen += batch.num_targets * self.trainer.world_size
-        count = batch.num_targets
-        if self.hparams.loss_per == "line":
-            loss, count = loss * count / len(batch.inputs), len(batch.inputs)
-        share, means = shared({"loss": loss}, count, self.device)
+        count = batch.num_targets if self.hparams.loss_per == "token" else len(batch.inputs)
+        scale = batch.num_targets / count
+        share, means = shared({"loss": loss * scale}, count, self.device)
         self.log("train/loss", means["loss"], prog_bar=True, batch_size=count)
         self.log("train/tokens_seen", float(self.tokens_seen), batch_size=1)
         alpha, beta = self.hparams.activation_regularisation, self.hparams.temporal_regularisation
@@ -214,7 +214,7 @@ class LanguageModel(pl.LightningModule):
             loss = loss + likelihood.temporal_activation_regularisation(
                 outputs, beta=beta, lengths=batch.lengths, resets=batch.resets
             )
-        return loss * share
+        return loss * scale * share
 
     def forget_state(self) -> None:
         """Start from a fresh state with the next chunk, where the carried one is not finite."""

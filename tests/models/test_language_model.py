@@ -170,20 +170,25 @@ def test_lines_with_words(folder, loss_per):
 def test_a_loss_per_line_adds_up_what_a_line_has(folder):
     (folder / "train.txt").write_text("the quick\nthe quick brown fox\n")
     (folder / "valid.txt").write_text("the\n")
-    losses = {}
+    losses, steps = {}, {}
     for loss_per in ("token", "line"):
         data = {"codec": "bytes", "layout": "lines", "cold_windows": None, "batch_size": 2}
-        model, text = make(folder, data=data, loss_per=loss_per)
+        regularised = {"activation_regularisation": 2.0, "temporal_regularisation": 1.0}
+        model, text = make(folder, data=data, loss_per=loss_per, optimizer="sgd", weight_decay=0.0, **regularised)
         torch.manual_seed(0)
-        fit = trainer(max_steps=1, log_every_n_steps=1)
+        before = torch.cat([p.detach().flatten() for p in model.stack.parameters()])
+        fit = trainer(max_steps=1, log_every_n_steps=1, gradient_clip_val=None)
         fit.fit(model, datamodule=text)
         losses[loss_per] = float(fit.callback_metrics["train/loss"])
+        steps[loss_per] = torch.cat([p.detach().flatten() for p in model.stack.parameters()]) - before
     assert losses["line"] == pytest.approx(losses["token"] * (10 + 20) / 2, rel=1e-5)
+    torch.testing.assert_close(steps["line"], steps["token"] * 15, rtol=1e-3, atol=1e-6)  # what regularises, too
     with pytest.raises(ValueError, match="loss_per is 'row'"):
         LanguageModel(loss_per="row")
     model, text = make(folder, data={"codec": "bytes"}, loss_per="line")
     with pytest.raises(ValueError, match="set the data's layout to 'lines'"):
         trainer(max_steps=1).fit(model, datamodule=text)
+    assert math.isfinite(scores_of(trainer(), model, text)["test/nats_carried"])  # only training minds
 
 
 def test_mistakes_are_told(folder, tmp_path):
