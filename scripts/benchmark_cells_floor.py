@@ -60,11 +60,11 @@ class Products:
         self.h, self.c = (torch.zeros(steps + 1, batch_size, width) for _ in range(2))
         self.hs, self.per_step = self.h.unbind(0), self.gates.unbind(0)
 
-    def end(self) -> None:
+    def end(self, of_gates: Tensor) -> None:
         """The gradients of inputs and weights, from those of the gates."""
-        product(self.gates.flatten(0, 1), self.back_to_inputs)
-        weight_gradient(self.inputs, self.gates)
-        weight_gradient(self.h[:-1], self.gates)
+        product(of_gates.flatten(0, 1), self.back_to_inputs)
+        weight_gradient(self.inputs, of_gates)
+        weight_gradient(self.h[:-1], of_gates)
 
     def __call__(self) -> None:
         product(self.inputs.flatten(0, 1), self.weight)
@@ -72,7 +72,7 @@ class Products:
             product(h, self.recurrent)
         for gates in self.per_step[::-1]:
             product(gates, self.back)
-        self.end()
+        self.end(self.gates)
 
 
 class Lstm(Products):
@@ -100,9 +100,8 @@ class Lstm(Products):
         grad_h, grad_c = self.of_h[-1].clone(), torch.zeros_like(self.hs[0])
         for t in reversed(range(len(self.per_step))):
             grad_h = self.backward(t, grad_h, grad_c)
-        self.gates = self.slopes
         self.bias()
-        self.end()
+        self.end(self.slopes)
 
     def views(self) -> None:
         """Parts of the gates that a cell takes together."""
@@ -118,14 +117,18 @@ class Lstm(Products):
 
     def bias(self) -> None:
         """Its gradient."""
-        self.gates.sum((0, 1))
+        self.slopes.sum((0, 1))
 
-    def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
-        """One step; the gradient of the h before it."""
+    def to_gates(self, t: int, grad_h: Tensor, grad_c: Tensor) -> None:
+        """The gradients of a step's gates, and in place that of the c before it."""
         grad_c.addcmul_(grad_h, self.of_c[t])
         self.of_o[t].mul_(grad_h)
         self.of_ifg[t].mul_(grad_c.unsqueeze(1))
         grad_c.mul_(self.f[t])
+
+    def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
+        """One step; the gradient of the h before it."""
+        self.to_gates(t, grad_h, grad_c)
         return product(self.per_slope[t], self.back).add_(self.of_h[t - 1])
 
 
@@ -147,10 +150,7 @@ class Zoneout(Lstm):
         self.gates.chunk(4, -1)[1].mul_(self.mask).add_(1)
 
     def backward(self, t: int, grad_h: Tensor, grad_c: Tensor) -> Tensor:
-        grad_c.addcmul_(grad_h, self.of_c[t])
-        self.of_o[t].mul_(grad_h)
-        self.of_ifg[t].mul_(grad_c.unsqueeze(1))
-        grad_c.mul_(self.f[t])
+        self.to_gates(t, grad_h, grad_c)
         kept = torch.addcmul(self.of_h[t - 1], grad_h, self.kept[t])
         return product(self.per_slope[t], self.back).add_(kept)
 

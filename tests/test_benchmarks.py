@@ -56,9 +56,8 @@ class Calls(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         results = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
-        if not (name.startswith(("empty", "new_empty")) or any(r.alias_info for r in function._schema.returns)) or (
-            name.endswith("_") or "out" in (kwargs or {})
-        ):
+        is_view = any(r.alias_info and not r.alias_info.is_write for r in function._schema.returns)
+        if not is_view and not name.startswith(("empty", "new_empty")):
             self.count[name] += 1
         return results
 

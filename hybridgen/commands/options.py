@@ -82,8 +82,17 @@ def check_out_file(out: str | None, option: str = "--out") -> None:
     file = at_home(out, option)
     if file.is_dir():
         raise ValueError(f"{option}: {out} is a folder: give the path of a file")
-    if not file.resolve().parent.is_dir():
-        raise ValueError(f"{option}: there is no folder {file.parent}: make it first")
+    check_folder_above(file, option)
+
+
+def check_folder_above(path: Path, option: str = "--out") -> None:
+    """Refuse a file or folder to write whose own folder there is not.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"{option}: there is no folder {path.parent}: make it first")
 
 
 def one_sentence(message: str) -> str:

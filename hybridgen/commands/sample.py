@@ -1,12 +1,11 @@
 """`hybridgen sample`: new text, series, sounds or music from a checkpoint."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from hybridgen.commands.decoding import add_decoding, decoding_from
 from hybridgen.commands.latent import prior_rows
-from hybridgen.commands.options import Parser, at_home, check_number, check_out_file, read_text
+from hybridgen.commands.options import Parser, at_home, check_folder_above, check_number, check_out_file, read_text
 from hybridgen.commands.sequences import add_sequence_options, refuse_for_text, write_sequences
 from hybridgen.commands.writing import write_json_lines
 
@@ -30,9 +29,9 @@ def run(arguments: list[str]) -> int:
     decoding = decoding_from(options)
     prompt = _prompt(options.prompt, options.prompt_file)
     if options.out is not None:
-        options.out = str(at_home(options.out, "--out"))
-        if not Path(options.out).resolve().parent.is_dir():
-            raise ValueError(f"--out: there is no folder {Path(options.out).parent}: make it first")
+        out = at_home(options.out, "--out")
+        check_folder_above(out)
+        options.out = str(out)
 
     from hybridgen.loading import load
 
